@@ -1,0 +1,97 @@
+"""Checks of arguments, made when a policy is made: the error names argument, value and what is allowed."""
+
+from __future__ import annotations
+
+import math
+from datetime import timedelta
+from typing import Any, TypeAlias, TypeVar, cast
+
+Seconds: TypeAlias = float | timedelta
+"""A duration: seconds, or a ``timedelta``. Zero is a value, never "unset"."""
+
+T = TypeVar("T")
+ErrorTypes: TypeAlias = type[BaseException] | tuple[type[BaseException], ...]
+
+
+def seconds(name: str, value: object, *, above_zero: bool = False) -> float:
+    """Return a duration in seconds."""
+    allowed = "seconds (a number or a timedelta) " + ("above 0" if above_zero else "of 0 or more")
+    if isinstance(value, timedelta):
+        value = value.total_seconds()
+    return number(name, value, above_zero=above_zero, allowed=allowed)
+
+
+def number(
+    name: str,
+    value: object,
+    *,
+    above_zero: bool = False,
+    at_most: float = math.inf,
+    allowed: str = "",
+) -> float:
+    """Return a finite number of 0 or more, or above 0, and at most ``at_most``."""
+    if not allowed:
+        allowed = "a number " + ("above 0" if above_zero else "of 0 or more")
+        allowed += f" and at most {at_most:g}" if at_most < math.inf else ""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(_wrong(name, value, allowed))
+    if not math.isfinite(value) or value < 0 or value > at_most or (above_zero and value == 0):
+        raise ValueError(_wrong(name, value, allowed))
+    return value
+
+
+def fraction(name: str, value: object, *, above_zero: bool = False) -> float:
+    """Return a number between 0 and 1."""
+    return number(name, value, above_zero=above_zero, at_most=1)
+
+
+def whole(name: str, value: object, *, at_least: int = 1) -> int:
+    """Return a whole number of ``at_least`` or more."""
+    allowed = f"a whole number of {at_least} or more"
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(_wrong(name, value, allowed))
+    if value < at_least:
+        raise ValueError(_wrong(name, value, allowed))
+    return value
+
+
+def flag(name: str, value: object) -> bool:
+    """Return a bool."""
+    if not isinstance(value, bool):
+        raise TypeError(_wrong(name, value, "True or False"))
+    return value
+
+
+def text(name: str, value: object) -> str:
+    """Return a string that is not empty."""
+    if not isinstance(value, str):
+        raise TypeError(_wrong(name, value, "a string that is not empty"))
+    if not value:
+        raise ValueError(_wrong(name, value, "a string that is not empty"))
+    return value
+
+
+def function(name: str, value: T) -> T:
+    """Return a callable."""
+    if not callable(value):
+        raise TypeError(_wrong(name, value, "a function"))
+    return value
+
+
+def exception_types(name: str, value: object) -> tuple[type[BaseException], ...]:
+    """Return a tuple of exception types from one type or a tuple of them."""
+    types: tuple[object, ...] = cast("Any", value) if isinstance(value, tuple) else (value,)
+    if not all(isinstance(each, type) and issubclass(each, BaseException) for each in types):
+        raise TypeError(_wrong(name, value, "an exception type or a tuple of them"))
+    return cast("tuple[type[BaseException], ...]", types)
+
+
+def instance(name: str, value: T, kind: type | tuple[type, ...], allowed: str) -> T:
+    """Return a value of a type, or of one of several."""
+    if not isinstance(value, kind):
+        raise TypeError(_wrong(name, value, allowed))
+    return value
+
+
+def _wrong(name: str, value: object, allowed: str) -> str:
+    return f"{name} must be {allowed}, got {value!r}"

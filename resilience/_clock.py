@@ -1,0 +1,13 @@
+"""The one place that reads time.
+
+Everyone calls ``_clock.monotonic()`` and ``_clock.sleep()`` through this module and nobody keeps the
+function: freezegun, time-machine and a virtual-time loop replace the names here, and so move every
+policy at once. The readings are never compared with ``loop.time()``, which may stand still while
+this clock moves, or the other way round.
+"""
+
+from asyncio import sleep as sleep
+from time import monotonic as monotonic
+
+SHORTEST_WAIT = 1e-6
+"""Seconds a waiter sleeps at least: a residue below float resolution would make it spin."""

@@ -1,0 +1,155 @@
+"""Time limits on calls: what `timeout` and ``retry(deadline=)`` are made of, and `deadline()`.
+
+A `TimeLimit` belongs to one policy and cuts its calls off after a fixed number of seconds. All calls
+of one policy have the same limit, so they expire in the order in which they began: one queue and one
+timer per event loop do for all of them, at a fraction of the price of a timer per call.
+
+A `Scope` is one call under a limit. It knows by identity whether a cancellation is its own work, so an
+inner ``TimeoutError``, another scope's expiry and the caller's cancellation all stay what they are.
+Scopes nest through a context variable: that is how whatever waits inside learns the nearest deadline.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from contextvars import ContextVar
+
+from resilience import _clock
+
+innermost: ContextVar[Scope | None] = ContextVar("resilience_deadline", default=None)
+"""The scope that the running code is directly inside of."""
+
+
+def deadline() -> float | None:
+    """Return the seconds left until the nearest deadline that the running code is under.
+
+    Every open `timeout` or ``retry(deadline=)`` around the running code counts. A task that outlives
+    the scope in which it was made is free of that scope's limit.
+
+    Returns:
+        Seconds, 0.0 when the deadline has passed, or ``None`` when there is no deadline.
+
+    Example:
+        >>> deadline() is None
+        True
+    """
+    left = remaining(_clock.monotonic())
+    return left if left is None else max(left, 0.0)
+
+
+def remaining(now: float) -> float | None:
+    """Return the seconds from ``now`` to the nearest open deadline, negative once it has passed."""
+    nearest: float | None = None
+    scope = innermost.get()
+    while scope is not None:
+        if scope.is_open and (nearest is None or scope.when < nearest):
+            nearest = scope.when
+        scope = scope.outer
+    return None if nearest is None else nearest - now
+
+
+class Scope:
+    """One call under a time limit. Belongs to the task that opened it."""
+
+    __slots__ = ("_cancelling", "_queue", "_task", "_token", "expired", "is_open", "outer", "when")
+
+    def __init__(self, when: float, task: asyncio.Task[object], queue: _Queue) -> None:
+        self.when = when
+        self.outer = innermost.get()
+        self.is_open = True
+        self.expired = False
+        self._task = task
+        self._queue = queue
+        self._cancelling = task.cancelling()
+        self._token = innermost.set(self)
+
+    def close(self) -> bool:
+        """End the scope.
+
+        Returns:
+            Whether a ``CancelledError`` that is leaving the scope was sent by the scope, and by nobody
+            else as well: then it is a timeout. A cancellation by the caller always wins.
+        """
+        self.is_open = False
+        innermost.reset(self._token)
+        self._queue.scopes.pop(self, None)
+        if not self.expired:
+            return False
+        return self._task.uncancel() <= self._cancelling
+
+    def cut_off(self) -> None:
+        """Cancel what runs inside, unless it has ended."""
+        if self.is_open:
+            self.expired = True
+            self._task.cancel()
+
+
+class TimeLimit:
+    """A fixed limit on the duration of calls; safe for concurrent tasks, threads and loops.
+
+    Args:
+        seconds: The limit; 0 cuts a call off when it first waits.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self._lock = threading.Lock()
+        self._queues: dict[asyncio.AbstractEventLoop, _Queue] = {}
+        self._latest: _Queue | None = None
+
+    def open(self, now: float) -> Scope:
+        """Put the running task under the limit, until `Scope.close`.
+
+        Raises:
+            RuntimeError: If no task is running.
+        """
+        loop = asyncio.get_running_loop()
+        task = asyncio.current_task(loop)
+        if task is None:
+            raise RuntimeError("a call with a time limit must run in a task")
+        queue = self._latest
+        if queue is None or queue.loop is not loop:
+            queue = self._queue_of(loop)
+        scope = Scope(now + self.seconds, task, queue)
+        queue.scopes[scope] = None
+        if queue.timer is None:
+            queue.arm(self.seconds)
+        return scope
+
+    def _queue_of(self, loop: asyncio.AbstractEventLoop) -> _Queue:
+        with self._lock:
+            queue = self._queues.get(loop)
+            if queue is None:
+                live = {each: queue for each, queue in self._queues.items() if not each.is_closed()}
+                queue = live[loop] = _Queue(loop)
+                self._queues = live
+            self._latest = queue
+            return queue
+
+
+class _Queue:
+    """The open scopes of one limit in one loop, oldest first, and the timer for the oldest."""
+
+    __slots__ = ("loop", "scopes", "timer")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.scopes: dict[Scope, None] = {}  # a dict, as a scope that closes must leave at once
+        self.timer: asyncio.TimerHandle | None = None
+
+    def arm(self, seconds: float) -> None:
+        self.timer = self.loop.call_later(max(seconds, _clock.SHORTEST_WAIT), self._on_timer)
+
+    def _on_timer(self) -> None:
+        self.timer = None
+        now = _clock.monotonic()
+        while self.scopes:
+            scope = next(iter(self.scopes))
+            if scope.when > now:
+                self.arm(scope.when - now)
+                return
+            del self.scopes[scope]
+            # Two loop turns later: a result that arrives in this turn is taken by the task in the
+            # next one, and a result wins over a timeout.
+            self.loop.call_soon(self.loop.call_soon, scope.cut_off)

@@ -1,0 +1,334 @@
+"""What all policies have in common.
+
+A *policy* is a rule and its state, and it is the decorator: ``users = cached(60)``, then ``@users``,
+later ``users.invalidate("bob")``. One object on two functions shares its state, two objects share none.
+This module holds the base class, what may be decorated, `policies()`, and the process-wide switch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+import threading
+import typing
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Generator, Sequence
+from contextlib import contextmanager
+from types import CoroutineType, FunctionType
+from typing import Any, ClassVar, ParamSpec, TypeVar, cast
+from weakref import WeakKeyDictionary
+
+from resilience import _arguments
+from resilience._errors import StackOrderWarning
+from resilience._order import order_problems
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Policy(ABC):
+    """A rule for calls and the state that the rule needs; calling it decorates a function.
+
+    Every policy is safe for concurrent tasks, for several threads, and for several event loops, at
+    once or one after another; its module says what that means for its state.
+
+    Attributes:
+        kind: The name of the decorator that makes it, such as ``"retry"``.
+        enabled: Set it to ``False`` at any time to make later calls run as if undecorated; a call that
+            began finishes as it began.
+        config: The arguments that it was made with; frozen.
+    """
+
+    kind: ClassVar[str]
+    has_state: ClassVar[bool] = False
+    config: Any
+
+    def __init__(self, name: str | None) -> None:
+        self._name = None if name is None else _arguments.text("name", name)
+        self._first_use: str | None = None
+        self.enabled = True
+
+    @property
+    def name(self) -> str:
+        """The name given, else that of the first function it decorated, else its kind."""
+        return self._name or self._first_use or self.kind
+
+    @property
+    def time_limit(self) -> float | None:
+        """Seconds after which it cuts a call off, if it does."""
+        return None
+
+    def __call__(self, function: Callable[P, Awaitable[R]], /) -> Callable[P, CoroutineType[Any, Any, R]]:
+        """Decorate a function: it keeps its signature, its docstring and its type.
+
+        Args:
+            function: An async function or method, a ``functools.partial`` of one, an object with an async
+                ``__call__``, or a ``def`` that is annotated to return an awaitable.
+
+        Raises:
+            TypeError: If ``function`` is none of these.
+        """
+        return decorate(function, (self,), self.wrap, self._note_use(function))
+
+    async def call(self, function: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call a function under this policy without decorating it.
+
+        Returns:
+            What the function returns.
+
+        Raises:
+            TypeError: If ``function`` is not an async callable.
+        """
+        wrapped = self.wrap(as_async(function), qualified_name(function))
+        return await wrapped(*args, **kwargs)
+
+    def wrap(self, function: Callable[P, Awaitable[R]], use: str) -> Callable[P, Awaitable[R]]:
+        """Return a bare async function that calls ``function`` under this policy.
+
+        Args:
+            function: An async callable, already checked.
+            use: The qualified name of the function: the policy's name here if it has none of its own.
+        """
+        return self._wrap(function, self._name or use)
+
+    @abstractmethod
+    def _wrap(self, function: Callable[P, Awaitable[R]], name: str) -> Callable[P, Awaitable[R]]:
+        """Build the wrapper; ``name`` is what its events and errors call the policy."""
+
+    def _note_use(self, function: Callable[..., object]) -> str:
+        use = qualified_name(function)
+        if self._first_use is None:
+            self._first_use = use
+        return use
+
+    def __repr__(self) -> str:
+        """Show the decorator with those arguments that differ from its defaults."""
+        shown = [
+            f"{field.name}={_show(getattr(self.config, field.name))}"
+            for field in dataclasses.fields(self.config)
+            if field.repr and getattr(self.config, field.name) != field.default
+        ]
+        return f"{self.kind}({', '.join(shown)})"
+
+
+def _show(value: object) -> str:
+    """Show a function or class by its name: an address tells a reader nothing."""
+    return getattr(value, "__qualname__", None) or repr(value)
+
+
+# --- Decorating -------------------------------------------------------------------------------------
+
+# Which policies each wrapper applies. Not an attribute of the wrapper: `functools.wraps` in other
+# libraries copies attributes outwards, and then a foreign wrapper would claim to be ours.
+_applied: WeakKeyDictionary[Callable[..., object], tuple[Policy, ...]] = WeakKeyDictionary()
+
+
+def policies(function: Callable[..., object], /) -> tuple[Policy, ...]:
+    """Return the policies that a function wears, outermost first.
+
+    It sees through other decorators as far as they set ``__wrapped__``, through stacks, bound methods
+    and ``functools.partial`` objects.
+
+    Example:
+        >>> from resilience import retry
+        >>> @retry
+        ... async def fetch() -> None: ...
+        >>> policies(fetch)
+        (retry(),)
+    """
+    found: list[Policy] = []
+    seen: set[int] = set()
+    layer: Any = function
+    while layer is not None and id(layer) not in seen:
+        seen.add(id(layer))
+        layer = getattr(layer, "__func__", layer)
+        if isinstance(layer, FunctionType):
+            found.extend(_applied.get(layer, ()))
+        layer = layer.func if isinstance(layer, functools.partial) else getattr(layer, "__wrapped__", None)
+    return tuple(found)
+
+
+def decorate(
+    function: Callable[P, Awaitable[R]],
+    added: Sequence[Policy],
+    wrap: Callable[[Callable[P, Awaitable[R]], str], Callable[P, Awaitable[R]]],
+    use: str,
+    *,
+    check: bool = True,
+) -> Callable[P, CoroutineType[Any, Any, R]]:
+    """Build the wrapper of a function, make it look like the function, and remember its policies."""
+    kind: Any = type(function)
+    if issubclass(kind, (classmethod, staticmethod)):  # a decorator above @classmethod
+        method = cast("Any", function).__func__
+        decorated: Callable[P, CoroutineType[Any, Any, R]] = kind(
+            decorate(method, added, wrap, use, check=check)
+        )
+        return decorated
+    target = as_async(function)
+    if check:
+        _check_order(added, function)
+    wrapper = wrap(target, use)
+    if isinstance(function, FunctionType):
+        functools.update_wrapper(wrapper, function)
+    else:
+        # The attributes of an object with `__call__` are its state, not ours to copy.
+        functools.update_wrapper(wrapper, function, updated=())
+        wrapper.__name__ = wrapper.__qualname__ = qualified_name(function)
+    _applied[wrapper] = tuple(added)
+    # An `async def` makes native coroutines; `Coroutine`, its declared type, would make pyright reject
+    # a decorated method that overrides an `async def`.
+    return cast("Callable[P, CoroutineType[Any, Any, R]]", wrapper)
+
+
+def is_decoratable(value: object) -> bool:
+    """Whether a lone positional argument of a decorator is the function to decorate."""
+    return callable(value) or isinstance(value, (classmethod, staticmethod))
+
+
+def qualified_name(function: object) -> str:
+    """Return the qualified name of a function, or of what a partial or a callable object stands for."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return getattr(function, "__qualname__", None) or type(function).__qualname__
+
+
+def _check_order(added: Sequence[Policy], function: Callable[..., object]) -> None:
+    for problem in order_problems(added, policies(function)):
+        message = f"{problem} ({qualified_name(function)})."
+        warnings.warn(StackOrderWarning(message), stacklevel=_frames_of_ours())
+
+
+def _frames_of_ours() -> int:
+    """Count the frames from the caller's up to the first that is not this library's."""
+    count = 0
+    frame = inspect.currentframe()
+    while frame and frame.f_back and _is_ours(frame.f_globals.get("__name__", "")):
+        frame = frame.f_back
+        count += 1
+    return count
+
+
+def _is_ours(module: str) -> bool:
+    return module.partition(".")[0] in {"resilience", "resilience_httpx"}
+
+
+# --- What may be decorated --------------------------------------------------------------------------
+
+
+def as_async(function: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R]]:
+    """Return ``function`` if its calls can be awaited; a lambda is checked at each call instead.
+
+    Raises:
+        TypeError: If it is not callable, a plain ``def`` or an async generator.
+    """
+    if not callable(function):
+        raise TypeError(f"only async callables can be decorated, got {function!r}")
+    target: Any = function
+    while isinstance(target, functools.partial):
+        target = target.func
+    if not isinstance(target, FunctionType) and not inspect.ismethod(target):
+        # An object with `__call__`, or a C function. A class is one too, but its call makes an instance.
+        if inspect.iscoroutinefunction(target):
+            return function
+        target = type(target).__call__
+    if inspect.iscoroutinefunction(target):
+        return function
+    name = qualified_name(function)
+    if inspect.isasyncgenfunction(target):
+        raise TypeError(f"{name} is an async generator: it yields many values, a policy guards one result")
+    if _returns_awaitable(target):
+        return function
+    if getattr(target, "__name__", "") == "<lambda>" or _is_async_singledispatch(target):
+        return _checked(function, name)
+    raise TypeError(
+        f"{name} is not async. Make it an `async def`, or annotate its return type as Awaitable[...] "
+        "if it returns an awaitable"
+    )
+
+
+def _returns_awaitable(function: Any) -> bool:
+    returned: Any = getattr(function, "__annotations__", {}).get("return")
+    if isinstance(returned, str):
+        name = returned.partition("[")[0].rpartition(".")[2]
+        try:
+            returned = typing.get_type_hints(function).get("return")
+        except (NameError, TypeError, AttributeError):
+            # A name that is imported for type checkers only.
+            return name in {"Awaitable", "Coroutine", "CoroutineType", "Future", "Task"}
+    kind: Any = typing.get_origin(returned) or returned
+    return isinstance(kind, type) and issubclass(kind, Awaitable)
+
+
+def _is_async_singledispatch(function: Any) -> bool:
+    return hasattr(function, "registry") and inspect.iscoroutinefunction(inspect.unwrap(function))
+
+
+def _checked(function: Callable[P, Awaitable[R]], name: str) -> Callable[P, Awaitable[R]]:
+    async def checked(*args: P.args, **kwargs: P.kwargs) -> R:
+        awaitable: Any = function(*args, **kwargs)
+        if not isinstance(awaitable, Awaitable):
+            got = type(awaitable).__name__
+            raise TypeError(f"{name} is not async: it returned {got}, not an awaitable")
+        return await cast("Awaitable[R]", awaitable)
+
+    return checked
+
+
+# --- The process-wide switch ------------------------------------------------------------------------
+
+
+class _Switch:
+    """Whether policies act at all. One for the process: a context variable would not reach threads."""
+
+    def __init__(self) -> None:
+        self.active = True
+        self._lock = threading.Lock()
+        self._wanted = True
+        self._inactive_blocks = 0
+
+    def want(self, *, active: bool) -> None:
+        with self._lock:
+            self._wanted = active
+            self._update()
+
+    def add_block(self, count: int) -> None:
+        with self._lock:
+            self._inactive_blocks += count
+            self._update()
+
+    def _update(self) -> None:
+        self.active = self._wanted and self._inactive_blocks == 0
+
+
+switch = _Switch()
+
+
+def set_active(active: bool) -> None:  # noqa: FBT001 - reads as a sentence: set_active(False)
+    """Switch all policies of the process on or off; off, decorated functions run as if undecorated.
+
+    A call that began finishes as it began. Safe from any thread.
+
+    Args:
+        active: ``False`` to switch off, ``True`` to switch on again.
+
+    Raises:
+        TypeError: If ``active`` is not a bool.
+    """
+    switch.want(active=_arguments.flag("active", active))
+
+
+@contextmanager
+def inactive() -> Generator[None]:
+    """Switch all policies of the process off for the time of a block; blocks may nest and overlap.
+
+    Example:
+        >>> with inactive():
+        ...     pass  # decorated functions run as if undecorated, in every thread
+    """
+    switch.add_block(1)
+    try:
+        yield
+    finally:
+        switch.add_block(-1)

@@ -1,0 +1,101 @@
+"""`timeout`: cuts a call off after a number of seconds.
+
+The call is cancelled cooperatively and awaited, so nothing of it runs on. Only the policy's own expiry
+becomes `CallTimeoutError`; a ``TimeoutError`` of the function stays what it is, and the caller's
+cancellation wins. The limit is a deadline for everything inside: retries, waits for a limiter and inner
+timeouts see it through `deadline()`, and the nearest one counts.
+"""
+
+from __future__ import annotations
+
+from asyncio import CancelledError
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import ParamSpec, TypeVar
+
+from resilience import _arguments, _clock, _events
+from resilience._deadline import TimeLimit
+from resilience._errors import CallTimeoutError
+from resilience._policy import Policy, switch
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class TimeoutConfig:
+    """The arguments of a timeout."""
+
+    seconds: float
+
+
+class Timeout(Policy):
+    """A time limit on calls; made by `timeout`."""
+
+    kind = "timeout"
+    config: TimeoutConfig
+
+    def __init__(self, seconds: _arguments.Seconds, *, name: str | None) -> None:
+        super().__init__(name)
+        self.config = TimeoutConfig(_arguments.seconds("seconds", seconds))
+        self._limit = TimeLimit(self.config.seconds)
+
+    @property
+    def time_limit(self) -> float:
+        """Seconds after which a call is cut off."""
+        return self.config.seconds
+
+    def _wrap(self, function: Callable[P, Awaitable[R]], name: str) -> Callable[P, Awaitable[R]]:
+        limit = self._limit
+
+        async def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
+            if not (self.enabled and switch.active):
+                return await function(*args, **kwargs)
+            scope = limit.open(_clock.monotonic())
+            try:
+                result = await function(*args, **kwargs)
+            except CancelledError as error:
+                if scope.close():
+                    raise expired(limit.seconds, name) from error
+                raise
+            except BaseException:
+                scope.close()
+                raise
+            scope.close()
+            return result
+
+        return wrapper
+
+
+def timeout(seconds: _arguments.Seconds, *, name: str | None = None) -> Timeout:
+    """Cut calls off after a time limit.
+
+    Args:
+        seconds: The limit, seconds or ``timedelta``, 0 or more; 0 cuts a call off when it first waits.
+        name: What events and errors call it; default: the qualified name of the decorated function.
+
+    Returns:
+        The policy, to decorate functions with. A decorated function raises `CallTimeoutError` when the
+        limit passes. Safe for concurrent tasks, threads and loops.
+
+    Raises:
+        TypeError: If ``seconds`` is not a duration.
+        ValueError: If ``seconds`` is negative or not finite.
+
+    Example:
+        >>> import asyncio
+        >>> @timeout(5)
+        ... async def fetch() -> str:
+        ...     return "in time"
+        >>> asyncio.run(fetch())
+        'in time'
+    """
+    return Timeout(seconds, name=name)
+
+
+def expired(seconds: float, name: str) -> CallTimeoutError:
+    """Report the expiry to the listeners and make the error to raise."""
+    if _events.listeners:
+        _events.emit("timeout.expired", name, seconds=seconds)
+    details = {"policy": name, "timeout": seconds}
+    return CallTimeoutError(f"{name}: cut off after {seconds:g} s", details=details)
