@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from datetime import timedelta
-from typing import Any, TypeAlias, TypeVar, cast
+from typing import TypeAlias, TypeVar, cast
 
 Seconds: TypeAlias = float | timedelta
 """A duration: seconds, or a ``timedelta``. Zero is a value, never "unset"."""
@@ -80,8 +81,8 @@ def function(name: str, value: T) -> T:
 
 def exception_types(name: str, value: object) -> tuple[type[BaseException], ...]:
     """Return a tuple of exception types from one type or a tuple of them."""
-    types: tuple[object, ...] = cast("Any", value) if isinstance(value, tuple) else (value,)
-    if not all(isinstance(each, type) and issubclass(each, BaseException) for each in types):
+    types = _as_tuple(value)
+    if not all(_is_exception_type(each) for each in types):
         raise TypeError(_wrong(name, value, "an exception type or a tuple of them"))
     return cast("tuple[type[BaseException], ...]", types)
 
@@ -91,6 +92,14 @@ def instance(name: str, value: T, kind: type | tuple[type, ...], allowed: str) -
     if not isinstance(value, kind):
         raise TypeError(_wrong(name, value, allowed))
     return value
+
+
+def _as_tuple(value: object) -> tuple[object, ...]:
+    return cast("tuple[object, ...]", value) if isinstance(value, tuple) else (value,)
+
+
+def _is_exception_type(value: object) -> bool:
+    return inspect.isclass(value) and issubclass(value, BaseException)
 
 
 def _wrong(name: str, value: object, allowed: str) -> str:

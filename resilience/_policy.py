@@ -105,11 +105,13 @@ class Policy(ABC):
 
     def __repr__(self) -> str:
         """Show the decorator with those arguments that differ from its defaults."""
-        shown = [
-            f"{field.name}={_show(getattr(self.config, field.name))}"
-            for field in dataclasses.fields(self.config)
-            if field.repr and getattr(self.config, field.name) != field.default
-        ]
+        shown: list[str] = []
+        for field in dataclasses.fields(self.config):
+            value = getattr(self.config, field.name)
+            if field.default is dataclasses.MISSING:
+                shown.append(_show(value))
+            elif field.repr and value != field.default:
+                shown.append(f"{field.name}={_show(value)}")
         return f"{self.kind}({', '.join(shown)})"
 
 
@@ -159,13 +161,9 @@ def decorate(
     check: bool = True,
 ) -> Callable[P, CoroutineType[Any, Any, R]]:
     """Build the wrapper of a function, make it look like the function, and remember its policies."""
-    kind: Any = type(function)
-    if issubclass(kind, (classmethod, staticmethod)):  # a decorator above @classmethod
-        method = cast("Any", function).__func__
-        decorated: Callable[P, CoroutineType[Any, Any, R]] = kind(
-            decorate(method, added, wrap, use, check=check)
-        )
-        return decorated
+    if is_descriptor(function):  # a decorator above @classmethod or @staticmethod
+        inner: Any = decorate(cast("Any", function).__func__, added, cast("Any", wrap), use, check=check)
+        return cast("Callable[P, CoroutineType[Any, Any, R]]", cast("Any", type(function))(inner))
     target = as_async(function)
     if check:
         _check_order(added, function)
@@ -184,7 +182,12 @@ def decorate(
 
 def is_decoratable(value: object) -> bool:
     """Whether a lone positional argument of a decorator is the function to decorate."""
-    return callable(value) or isinstance(value, (classmethod, staticmethod))
+    return callable(value) or is_descriptor(value)
+
+
+def is_descriptor(value: object) -> bool:
+    """Whether this is what ``@classmethod`` or ``@staticmethod`` made."""
+    return isinstance(value, (classmethod, staticmethod))
 
 
 def qualified_name(function: object) -> str:
