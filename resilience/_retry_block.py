@@ -1,0 +1,133 @@
+"""The block form of `retry`: ``async for attempt in policy.attempts(): with attempt: ...``.
+
+It decides as the decorator does, between the end of one block and the start of the next. A deadline is
+put around each block, and around each decision, instead of around the loop: a loop that is left by
+``break``, ``return`` or an exception tells nobody, but a block always ends.
+"""
+
+from __future__ import annotations
+
+from asyncio import CancelledError
+from collections.abc import Callable
+from types import TracebackType
+from typing import Final
+
+from resilience import _clock, _deadline
+from resilience._retry_call import Call
+
+_NOTHING: Final = object()
+
+
+class Attempt:
+    """One attempt of a block, to be entered by ``with``.
+
+    Attributes:
+        number: 1 for the first attempt.
+    """
+
+    __slots__ = ("_call", "_ended", "_error", "_value", "number")
+
+    def __init__(self, call: Call | None, number: int) -> None:
+        self.number = number
+        self._call = call
+        self._ended = False
+        self._error: Exception | None = None
+        self._value: object = _NOTHING
+
+    def set_result(self, value: object) -> None:
+        """Tell the value of the attempt, for ``on_result`` to judge when the block has ended."""
+        self._value = value
+
+    def __enter__(self) -> Attempt:
+        if self._call is not None:
+            _open_scope(self._call)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
+        self._ended = True
+        call = self._call
+        if call is None:
+            return False
+        was_cut_off = call.close_scope() and isinstance(error, CancelledError)
+        if isinstance(error, Exception):
+            self._error = error
+            return True  # what follows is decided, and raised, where the loop can wait
+        if error is None and self._is_to_be_judged(call):
+            return False
+        if error is None:
+            call.succeeded()
+        failure = call.cut_off() if was_cut_off else None
+        call.close()
+        if failure is not None:
+            raise failure
+        return False
+
+    async def goes_on(self) -> bool:
+        """Decide whether another attempt follows, and wait for it.
+
+        Raises:
+            Exception: That of the block, when it is not retried.
+            RuntimeError: If the block was not entered.
+        """
+        call = self._call
+        if call is None:
+            return False
+        if not self._ended:
+            raise RuntimeError("each attempt of retry must be entered: `with attempt: ...`")
+        error, self._error = self._error, None
+        if error is None and not self._is_to_be_judged(call):
+            return False
+        again = False
+        try:
+            _open_scope(call)
+            again = await call.goes_on(error, self._value)
+            if error is not None and not again:
+                raise error
+            return again
+        except CancelledError:
+            if call.close_scope():
+                raise call.cut_off()  # noqa: B904 - it brings its cause
+            raise
+        finally:
+            call.close_scope()
+            if not again:
+                call.close()
+            del error  # with its traceback, which holds this frame, it would be a cycle
+
+    def _is_to_be_judged(self, call: Call) -> bool:
+        return self._value is not _NOTHING and call.rules.judges_results
+
+
+class Attempts:
+    """The attempts of one call; an asynchronous iterator for one loop, in one task."""
+
+    __slots__ = ("_attempt", "_begin", "_call")
+
+    def __init__(self, begin: Callable[[], Call | None]) -> None:
+        self._begin = begin
+        self._call: Call | None = None
+        self._attempt: Attempt | None = None
+
+    def __aiter__(self) -> Attempts:
+        if self._attempt is not None:
+            raise RuntimeError("attempts() is for one loop: call it again for the next")
+        return self
+
+    async def __anext__(self) -> Attempt:
+        if self._attempt is None:
+            self._call = self._begin()
+        elif not await self._attempt.goes_on():
+            raise StopAsyncIteration
+        number = 1
+        if self._call is not None:
+            number = self._call.attempts = self._call.attempts + 1
+        self._attempt = Attempt(self._call, number)
+        return self._attempt
+
+
+def _open_scope(call: Call) -> None:
+    limit = call.rules.deadline
+    if limit is not None:
+        call.scope = _deadline.open_until(call.started + limit, _clock.monotonic())

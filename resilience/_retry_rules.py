@@ -1,0 +1,80 @@
+"""What the arguments of `retry` mean for its calls; made once per policy."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
+
+from resilience import _backoff
+from resilience._errors import ResilienceError
+
+if TYPE_CHECKING:
+    from resilience._retry import RetryConfig
+    from resilience._retry_budget import RetryBudget
+    from resilience._tenacity import CallState
+Target: TypeAlias = tuple[Callable[..., Any] | None, tuple[Any, ...], dict[str, Any]]
+"""The function that is called, with its arguments: for tenacity's strategies."""
+
+NO_TARGET: Final[Target] = (None, (), {})
+
+
+class Rules:
+    """What the arguments of a policy mean; made once, shared by its calls, never changed."""
+
+    def __init__(self, config: RetryConfig, budget: RetryBudget | None) -> None:
+        on: Any = config.on
+        self.on = on
+        self.attempts = config.attempts
+        self.on_result = config.on_result
+        self.backoff = _backoff.backoff(config.wait)
+        self.strategy: Any = config.wait if callable(config.wait) else None
+        self.longest_wait = _backoff.cap_of(self.backoff if self.strategy is None else self.strategy)
+        self.stop: Any = config.stop
+        self.budget = budget
+        self.deadline = config.deadline
+        self.wrap = config.wrap
+        self.types: tuple[type[BaseException], ...] | None = None
+        if isinstance(on, (type, tuple)):
+            self.types = cast("Any", on if isinstance(on, tuple) else (on,))
+        # A rejection of ours is retried only when it was meant: `Exception` names everything, but nobody.
+        self.rejections = tuple(each for each in self.types or () if issubclass(each, ResilienceError))
+        self.on_is_tenacity = _is_tenacity_retry(config.on)
+        self.judges_results = config.on_result is not None
+        if self.on_is_tenacity:
+            from resilience._tenacity import asks_about_results
+
+            self.judges_results = self.judges_results or asks_about_results(on)
+        self.has_strategies = self.stop is not None or self.strategy is not None
+        self._make_state: type[CallState] | None = None
+        self.needs_state = self.on_is_tenacity or self.has_strategies
+
+    def new_state(self, target: Target, started: float) -> CallState:
+        """Return the state of a call for tenacity's strategies, which are imported now at the latest."""
+        make = self._make_state
+        if make is None:
+            from resilience._tenacity import CallState
+
+            make = self._make_state = CallState
+        return make(*target, started, self._tenacity_options)
+
+    def _tenacity_options(self) -> dict[str, Any]:
+        """Return what a tenacity object with these rules would be made of."""
+        given = {
+            "stop": self.stop,
+            "wait": self.strategy,
+            "retry": self.on if self.on_is_tenacity else None,
+        }
+        return {name: value for name, value in given.items() if value is not None}
+
+
+def is_try_again(error: Exception) -> bool:
+    """Whether an error is tenacity's ``TryAgain``, which asks for a retry whatever the rules say."""
+    tenacity: Any = sys.modules.get("tenacity")
+    return isinstance(error, getattr(tenacity, "TryAgain", ()))
+
+
+def _is_tenacity_retry(on: object) -> bool:
+    # An object of tenacity's can only exist if tenacity was imported, so this need not import it.
+    tenacity: Any = sys.modules.get("tenacity")
+    return isinstance(on, getattr(tenacity, "retry_base", ()))
