@@ -34,6 +34,10 @@ class ResilienceError(Exception):
 
     default_code = "resilience_error"
 
+    _message: str = ""
+    _code: str | None = None
+    _details: Mapping[str, Any] | None = None
+
     def __init__(
         self,
         message: str = "",
@@ -41,7 +45,8 @@ class ResilienceError(Exception):
         code: str | None = None,
         details: Mapping[str, Any] | None = None,
     ) -> None:
-        super().__init__(message)
+        # Not `super()`: an error that is another library's as well has other arguments there.
+        Exception.__init__(self, message)
         self._message = message
         self._code = code
         self._details = details
@@ -109,8 +114,19 @@ class RejectedError(ResilienceError):
         details: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(message, code=code, details=details)
-        self.retry_after = retry_after
-        self.policy = policy
+        self.args = (retry_after, policy)  # where `rejection` has them
+
+    @property
+    def retry_after(self) -> float | None:
+        """Seconds until a new try may succeed, or ``None`` when nobody can tell."""
+        seconds: float | None = self.args[0]
+        return seconds
+
+    @property
+    def policy(self) -> str:
+        """Name of the policy that refused."""
+        name: str = self.args[1]
+        return name
 
     def _describe(self) -> str:
         name = f"{self.policy}: " if self.policy else ""
@@ -120,6 +136,13 @@ class RejectedError(ResilienceError):
 
     def _facts(self) -> dict[str, Any]:
         return {"policy": self.policy, "retry_after": self.retry_after}
+
+
+rejection = RejectedError.__new__
+"""Makes a rejection without its ``__init__``, which is most of the price: policies may reject often::
+
+    raise rejection(CircuitBreakerOpenError, retry_after, name)
+"""
 
 
 class CircuitBreakerOpenError(RejectedError):

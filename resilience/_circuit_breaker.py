@@ -1,0 +1,346 @@
+"""`circuit_breaker`: stops calling what keeps failing, and finds out with few calls when it works again.
+
+The circuit is closed at first: calls pass and are judged. When failures in a row, the rate of failures
+or the rate of slow calls reach what was set, it opens: calls are rejected for ``recovery_timeout``. The
+first calls after that are probes: if they succeed the circuit closes, if one fails or is slow it opens
+again. Every result is recorded against the permit with which its call was admitted, so a call that
+began before a transition cannot influence what comes after it. Exceptions that are no failures,
+rejections from further in and cancellations count as nothing and give the permit back. Michael Nygard,
+"Release It!" (2007), describes the pattern.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Hashable
+from datetime import timedelta
+from types import CoroutineType, TracebackType
+from typing import Any, ParamSpec, Self, TypeVar, overload
+
+from resilience import _clock
+from resilience._arguments import Seconds
+from resilience._breaker_circuits import EVERY, Circuits, enter, leave
+from resilience._breaker_config import (
+    CircuitBreakerConfig,
+    Errors,
+    Wait,
+    checked,
+    is_failure_of,
+    pause_of,
+    plan_of,
+)
+from resilience._breaker_phases import CircuitState, Permit
+from resilience._callables import as_async, is_decoratable, qualified_name
+from resilience._errors import CircuitBreakerOpenError, rejection
+from resilience._policy import Policy, switch
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class _Handle(ABC):
+    """What one can do with the circuit of a breaker, or with that of one of its keys.
+
+    ``async with`` guards a block exactly as the decorator guards a call, except that a block has no
+    value for ``on_result``.
+    """
+
+    _circuits: Circuits
+    _key: Hashable
+
+    @property
+    def state(self) -> CircuitState:
+        """The state now; of a breaker with keys the worst of all.
+
+        When its pause is over a circuit is half-open, though nothing happens before the next call.
+        """
+        return self._circuits.state(self._key)
+
+    def force_open(self) -> None:
+        """Reject every call until `reset`; of a breaker with keys also those of new keys."""
+        self._circuits.force_open(self._key, self._label())
+
+    def shadow(self) -> None:
+        """Reject no call until `reset`, but go on judging and reporting.
+
+        ``snapshot()["would_be"]`` is the verdict; events carry ``shadow=True``.
+        """
+        self._circuits.shadow(self._key)
+
+    def reset(self) -> None:
+        """Leave every mode and forget everything; calls in flight no longer count."""
+        self._circuits.reset(self._key, self._label())
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return state and counters as plain data, ready for JSON."""
+        return {"name": self._label(), **self._circuits.snapshot(self._key)}
+
+    async def __aenter__(self) -> Self:
+        if not self._is_active():
+            enter(self, self._circuits.one, None, 0.0)
+            return self
+        started = _clock.monotonic()
+        circuit, permit, retry_after = self._circuits.admit(self._key, started, self._label())
+        if permit is None:
+            raise rejection(CircuitBreakerOpenError, retry_after, self._label())
+        enter(self, circuit, permit, started)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        circuit, permit, started = leave(self)
+        if permit is None:
+            return
+        if error is None:
+            self._circuits.ended(circuit, permit, started, self._label(), failed=False)
+        elif isinstance(error, Exception):
+            self._circuits.raised(circuit, permit, error, started, self._label())
+        else:
+            self._circuits.abandoned(circuit, permit)
+
+    @abstractmethod
+    def _label(self) -> str:
+        """The name for events and errors."""
+
+    @abstractmethod
+    def _is_active(self) -> bool:
+        """Whether the breaker is switched on."""
+
+
+class CircuitBreaker(_Handle, Policy):
+    """A circuit, or one per key; made by `circuit_breaker`."""
+
+    kind = "circuit_breaker"
+    has_state = True
+    config: CircuitBreakerConfig
+
+    def __init__(self, config: CircuitBreakerConfig, *, name: str | None) -> None:
+        super().__init__(name)
+        self.config = config
+        self._key = EVERY
+        self._circuits = Circuits(
+            plan_of(config),
+            slow_call=config.slow_call,
+            is_failure=is_failure_of(config),
+            on_result=config.on_result,
+            pause=pause_of(config),
+            max_keys=None if config.key is None else config.max_keys,
+        )
+
+    def at(self, key: Hashable) -> CircuitOfKey:
+        """Return the handle for the circuit of one key.
+
+        Raises:
+            TypeError: If the breaker has no ``key=``, or ``key`` is not hashable.
+        """
+        if self.config.key is None:
+            raise TypeError(
+                "at() is for a circuit breaker with key=; this one has one circuit for all calls"
+            )
+        hash(key)
+        return CircuitOfKey(self, self._circuits, key)
+
+    async def __aenter__(self) -> Self:
+        if self.config.key is not None:
+            raise TypeError(
+                "this circuit breaker has a circuit per key: write `async with breaker.at(key):` instead"
+            )
+        return await super().__aenter__()
+
+    def _wrap(self, function: Callable[P, Awaitable[R]], name: str) -> Callable[P, Awaitable[R]]:
+        return self.guard(function, name, self.config.key)
+
+    def guard(
+        self, function: Callable[P, Awaitable[R]], name: str, key: Callable[..., Hashable] | None
+    ) -> Callable[P, Awaitable[R]]:
+        """Return a bare async function that calls ``function`` under the circuit of a key."""
+        name = self._name or name
+        circuits = self._circuits
+        one = circuits.one
+        in_seconds = isinstance(self.config.window, timedelta)
+
+        async def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
+            if not (self.enabled and switch.active):
+                return await function(*args, **kwargs)
+            circuit, started = one, 0.0
+            permit: Permit | None = one.straight
+            if permit is None:
+                started = _clock.monotonic()
+                asked = None if key is None else key(*args, **kwargs)
+                circuit, permit, retry_after = circuits.admit(asked, started, name)
+                if permit is None:
+                    raise rejection(CircuitBreakerOpenError, retry_after, name)
+            try:
+                result = await function(*args, **kwargs)
+            except Exception as error:
+                circuits.raised(circuit, permit, error, started, name)
+                raise
+            except BaseException:
+                circuits.abandoned(circuit, permit)
+                raise
+            # The straight path: on builds with the GIL nothing comes between the comparison and `take`
+            # but a reading of the clock, and a success taken by a closed phase that has just ended is
+            # lost with it, as it would be a moment later.
+            closed = one.straight
+            if (
+                closed is not permit
+                or closed is None
+                or not closed.take(_clock.monotonic() if in_seconds else 0.0)
+            ):
+                circuits.returned(circuit, permit, result, started, name)
+            return result
+
+        return wrapper
+
+    def _label(self) -> str:
+        return self.name
+
+    def _is_active(self) -> bool:
+        return self.enabled and switch.active
+
+
+class CircuitOfKey(_Handle):
+    """The circuit of one key; made by `CircuitBreaker.at`."""
+
+    def __init__(self, breaker: CircuitBreaker, circuits: Circuits, key: Hashable) -> None:
+        self._breaker = breaker
+        self._circuits = circuits
+        self._key = key
+
+    async def call(self, function: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call a function under this circuit.
+
+        Returns:
+            What the function returns.
+
+        Raises:
+            CircuitBreakerOpenError: If the circuit rejects the call.
+            TypeError: If ``function`` is not an async callable.
+        """
+        guarded = self._breaker.guard(
+            as_async(function), qualified_name(function), lambda *_, **__: self._key
+        )
+        return await guarded(*args, **kwargs)
+
+    def _label(self) -> str:
+        return self._breaker.name
+
+    def _is_active(self) -> bool:
+        return self._breaker.enabled and switch.active
+
+
+@overload
+def circuit_breaker(function: Callable[P, Awaitable[R]], /) -> Callable[P, CoroutineType[Any, Any, R]]: ...
+
+
+@overload
+def circuit_breaker(
+    failure_threshold: int | None = None,
+    *,
+    recovery_timeout: Seconds | Wait = 30.0,
+    failure_rate: float | None = None,
+    window: int | timedelta = 100,
+    minimum_calls: int | None = None,
+    slow_call: Seconds | None = None,
+    slow_call_rate: float = 1.0,
+    half_open_calls: int = 1,
+    on: Errors = Exception,
+    ignore: Errors = (),
+    on_result: Callable[[Any], object] | None = None,
+    key: Callable[..., Hashable] | None = None,
+    max_keys: int = 10_000,
+    name: str | None = None,
+) -> CircuitBreaker: ...
+
+
+def circuit_breaker(
+    failure_threshold: Any = None,
+    *,
+    recovery_timeout: Seconds | Wait = 30.0,
+    failure_rate: float | None = None,
+    window: int | timedelta = 100,
+    minimum_calls: int | None = None,
+    slow_call: Seconds | None = None,
+    slow_call_rate: float = 1.0,
+    half_open_calls: int = 1,
+    on: Errors = Exception,
+    ignore: Errors = (),
+    on_result: Callable[[Any], object] | None = None,
+    key: Callable[..., Hashable] | None = None,
+    max_keys: int = 10_000,
+    name: str | None = None,
+) -> Any:
+    """Reject calls for a while when too many of them fail or are slow; works with and without arguments.
+
+    Args:
+        failure_threshold: Failures in a row that open the circuit, 1 or more; default: 5, or no such rule
+            if ``failure_rate`` or ``slow_call`` is given. All rules that are given apply.
+        recovery_timeout: How long the circuit stays open, seconds or ``timedelta``, 0 or more; or a wait
+            of tenacity, for a pause that grows with the number of openings in a row. Should be longer
+            than a call takes: a probe that has not returned after it gives its place to another one,
+            and its result counts for nothing. After a pause of 0 or from a wait a probe has at least 1 s.
+        failure_rate: The part of the calls in the window, 0 to 1, that opens the circuit when it failed;
+            0 means at the first failure.
+        window: The last calls that the rates judge, 1 or more, or the last seconds, as a ``timedelta``
+            above 0, which is forgotten in twentieths.
+        minimum_calls: How many calls the window must hold to be judged, 1 or more, not more than
+            ``window``; default: 20, or ``window`` if that is less.
+        slow_call: Seconds or ``timedelta``, 0 or more, from which on a call is slow; a success that is
+            slow is no failure.
+        slow_call_rate: The part of the calls in the window, 0 to 1, that opens the circuit when it was
+            slow.
+        half_open_calls: How many probes may run at once, and must succeed, 1 or more.
+        on: Exceptions that are failures: a type, a tuple of types, or a function of the exception. Others
+            count as nothing.
+        ignore: Exceptions that count as nothing though they are in ``on``; given like ``on``.
+        on_result: Function of the value; true makes the call a failure.
+        key: Function of the call's arguments; calls with the same key share a circuit.
+        max_keys: How many keys have a circuit of their own at most, 1 or more.
+        name: What events and errors call it; default: the qualified name of the decorated function.
+
+    Returns:
+        The policy, to decorate functions with. A decorated function raises `CircuitBreakerOpenError` when
+        it is not called. Safe for concurrent tasks, threads and loops.
+
+    Raises:
+        TypeError: If an argument has the wrong type.
+        ValueError: If a number is out of range.
+
+    Example:
+        >>> import asyncio
+        >>> breaker = circuit_breaker(failure_threshold=2, recovery_timeout=30)
+        >>> @breaker
+        ... async def fetch() -> str:
+        ...     raise ConnectionError("down")
+        >>> async def main() -> None:
+        ...     for _ in range(3):
+        ...         try:
+        ...             await fetch()
+        ...         except Exception as error:
+        ...             print(type(error).__name__)
+        >>> asyncio.run(main())
+        ConnectionError
+        ConnectionError
+        CircuitBreakerOpenError
+        >>> breaker.state
+        <CircuitState.OPEN: 'open'>
+    """
+    if is_decoratable(failure_threshold):
+        return circuit_breaker()(failure_threshold)
+    config = checked(
+        failure_threshold=failure_threshold,
+        recovery_timeout=recovery_timeout,
+        failure_rate=failure_rate,
+        window=window,
+        minimum_calls=minimum_calls,
+        slow_call=slow_call,
+        slow_call_rate=slow_call_rate,
+        half_open_calls=half_open_calls,
+        on=on,
+        ignore=ignore,
+        on_result=on_result,
+        key=key,
+        max_keys=max_keys,
+    )
+    return CircuitBreaker(config, name=name)
