@@ -1,0 +1,195 @@
+"""Credentials that go to one place only.
+
+They are sent to the origin of the client's ``base_url``, or of its first request if it has none, or to
+the ``origins`` that are named; other origins get the request without them. A redirect to another origin
+loses every header that was added here, where httpx itself drops ``Authorization`` alone. Nothing shows
+them: no ``repr``, no error, no log.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Generator, Sequence
+from urllib.parse import urlencode
+
+import httpx
+
+from resilience import _arguments
+from resilience_httpx._origins import origin_of, parse_origin
+from resilience_httpx._redaction import hide_parameter
+
+HOME = "resilience.home"
+"""Key of ``request.extensions``: the origin that credentials go to unless they name their own."""
+
+CREDENTIAL_HEADERS = "resilience.credential_headers"
+"""Key of ``request.extensions``: the headers that must not follow a redirect to another origin."""
+
+
+class OriginAuth(httpx.Auth):
+    """Credentials bound to origins; the base of the client's own auth classes."""
+
+    def __init__(self, origins: str | Sequence[str] | None) -> None:
+        self._origins = None if origins is None else _parse_origins(origins)
+        self._first: str | None = None
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        """Add the credentials, unless the request goes somewhere else."""
+        if self._covers(request):
+            self._add_to(request)
+        yield request
+
+    def _add_to(self, request: httpx.Request) -> None:
+        raise NotImplementedError
+
+    def _covers(self, request: httpx.Request) -> bool:
+        origin = origin_of(request.url)
+        if self._origins is not None:
+            return origin in self._origins
+        home = request.extensions.get(HOME)
+        if home is None:  # a plain httpx client
+            home = self._first = self._first or origin
+        return bool(origin == home)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(...)"
+
+
+class BearerAuth(OriginAuth):
+    """Sends ``Authorization: Bearer <token>`` (RFC 6750).
+
+    Args:
+        token: The token.
+        origins: The origins that may see it, such as ``"https://api.example.com"``; default: that of
+            ``base_url``, or of the first request.
+
+    Raises:
+        TypeError: If the token is no string.
+        ValueError: If it is empty or has characters that a header cannot hold, or an origin is no URL.
+
+    Example:
+        >>> BearerAuth("secret")
+        BearerAuth(...)
+    """
+
+    def __init__(self, token: str, *, origins: str | Sequence[str] | None = None) -> None:
+        super().__init__(origins)
+        self._value = f"Bearer {_header_value('token', token)}"
+
+    def _add_to(self, request: httpx.Request) -> None:
+        _set_header(request, "Authorization", self._value)
+
+
+class APIKeyAuth(OriginAuth):
+    """Sends an API key in a header or in the query.
+
+    Args:
+        key: The key.
+        header: The header it goes into.
+        query: The name of a query parameter: then it goes there and not into a header.
+        origins: The origins that may see it; default: that of ``base_url``, or of the first request.
+
+    Raises:
+        TypeError: If an argument is no string.
+        ValueError: If one is empty or has characters that a header cannot hold, or an origin is no URL.
+
+    Example:
+        >>> APIKeyAuth("secret", query="api_key")
+        APIKeyAuth(..., query='api_key')
+    """
+
+    def __init__(
+        self,
+        key: str,
+        *,
+        header: str = "X-API-Key",
+        query: str | None = None,
+        origins: str | Sequence[str] | None = None,
+    ) -> None:
+        super().__init__(origins)
+        self._key = _header_value("key", key)
+        self._header = _header_name(header)
+        self._query = None if query is None else _arguments.text("query", query)
+        if query is not None:
+            hide_parameter(query)
+
+    def _add_to(self, request: httpx.Request) -> None:
+        if self._query is None:
+            _set_header(request, self._header, self._key)
+        else:
+            request.url = _with_parameter(request.url, self._query, self._key)
+
+    def __repr__(self) -> str:
+        shown = f"header={self._header!r}" if self._query is None else f"query={self._query!r}"
+        return f"APIKeyAuth(..., {shown})"
+
+
+class BasicAuth(OriginAuth):
+    """Sends a user name and a password (RFC 7617), in UTF-8.
+
+    Args:
+        username: The user name, without a colon.
+        password: The password; may be empty.
+        origins: The origins that may see them; default: that of ``base_url``, or of the first request.
+
+    Raises:
+        TypeError: If an argument is no string.
+        ValueError: If the user name has a colon, or an origin is no URL.
+
+    Example:
+        >>> BasicAuth("ada", "secret")
+        BasicAuth(...)
+    """
+
+    def __init__(self, username: str, password: str, *, origins: str | Sequence[str] | None = None) -> None:
+        super().__init__(origins)
+        _string("username", username)
+        if ":" in username:
+            raise ValueError("username must be a string without a colon")
+        pair = base64.b64encode(f"{username}:{_string('password', password)}".encode()).decode("ascii")
+        self._value = f"Basic {pair}"
+
+    def _add_to(self, request: httpx.Request) -> None:
+        _set_header(request, "Authorization", self._value)
+
+
+def _set_header(request: httpx.Request, name: str, value: str) -> None:
+    request.headers[name] = value
+    names: tuple[str, ...] = request.extensions.get(CREDENTIAL_HEADERS, ())
+    request.extensions = {**request.extensions, CREDENTIAL_HEADERS: (*names, name)}
+
+
+def _with_parameter(url: httpx.URL, name: str, value: str) -> httpx.URL:
+    if name in url.params:
+        return url.copy_set_param(name, value)
+    # Only added to: the rest of the query stays as the caller wrote it.
+    pair = urlencode({name: value}).encode("ascii")
+    return url.copy_with(query=url.query + b"&" + pair if url.query else pair)
+
+
+def _string(name: str, value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be a string, got a {type(value).__name__}")
+    return value
+
+
+def _header_value(name: str, value: object) -> str:
+    """Return a secret that a header can hold. The error must not show it, and later ones would."""
+    value = _string(name, value)
+    if not value or value != value.strip() or not (value.isascii() and value.isprintable()):
+        raise ValueError(
+            f"{name} must be printable ASCII characters without spaces or line breaks around them; "
+            "one read from a file often ends in a line break: use .strip()"
+        )
+    return value
+
+
+def _header_name(value: object) -> str:
+    name = _arguments.text("header", value)
+    if not (name.isascii() and name.replace("-", "").replace("_", "").isalnum()):
+        raise ValueError(f"header must be letters, digits, hyphens and underscores, got {name!r}")
+    return name
+
+
+def _parse_origins(origins: str | Sequence[str]) -> frozenset[str]:
+    each = (origins,) if isinstance(origins, str) else origins
+    return frozenset(parse_origin("origins", origin) for origin in each)

@@ -1,0 +1,101 @@
+"""Reading bodies of responses, so that no connection is lost or held by a response that nobody wants.
+
+A connection can be used again only when the body of its response has been read. A response that may be
+thrown away for another attempt is therefore *held*: its body is read up to a limit, as it comes over the
+wire (a few kilobytes may unpack to gigabytes), and stays readable as if it had not been.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+
+HOLD_AT_MOST = 64 * 1024
+"""Bytes on the wire; a connection that would bring more is not worth keeping."""
+
+
+class HeldBody(httpx.AsyncByteStream):
+    """A body of which the beginning has been read.
+
+    Args:
+        beginning: The chunks read so far.
+        rest: What has not been read, or ``None`` if that was all.
+        source: The stream that the connection belongs to.
+    """
+
+    def __init__(
+        self, beginning: list[bytes], rest: AsyncIterator[bytes] | None, source: httpx.AsyncByteStream
+    ) -> None:
+        self._beginning = beginning
+        self._rest = rest
+        self._source = source
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all of it has been read, so that it needs no connection any more."""
+        return self._rest is None
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for chunk in self._beginning:
+            yield chunk
+        if self._rest is not None:
+            async for chunk in self._rest:
+                yield chunk
+
+    async def aclose(self) -> None:
+        """Give the connection back, if it is still held."""
+        rest, self._rest = self._rest, None
+        if rest is not None:
+            await _close(rest, self._source)
+
+
+async def hold(response: httpx.Response) -> None:
+    """Read a body up to the limit, give the connection back if that was all, and keep it readable."""
+    if response.is_closed or response.is_stream_consumed:
+        return
+    source: Any = response.stream
+    chunks = aiter(source)
+    beginning: list[bytes] = []
+    size = 0
+    try:
+        async for chunk in chunks:
+            beginning.append(chunk)
+            size += len(chunk)
+            if size > HOLD_AT_MOST:
+                response.stream = HeldBody(beginning, chunks, source)
+                return
+        await source.aclose()
+    except BaseException as error:
+        if isinstance(error, httpx.RequestError):
+            error.request = response.request
+        await _close(chunks, source)
+        raise
+    response.stream = HeldBody(beginning, None, source)
+
+
+async def read(response: httpx.Response) -> None:
+    """Read a body to its end; give the connection back whatever happens."""
+    try:
+        await response.aread()
+    except BaseException:
+        await response.aclose()
+        raise
+
+
+async def read_if_short(response: httpx.Response) -> None:
+    """Read a body that goes with an error, and close its response: a long one is not read."""
+    await hold(response)
+    if isinstance(response.stream, HeldBody) and response.stream.is_complete:
+        await read(response)
+    else:
+        await response.aclose()
+
+
+async def _close(chunks: Any, source: httpx.AsyncByteStream) -> None:
+    try:
+        if hasattr(chunks, "aclose"):  # a generator that is left half way closes its connection late
+            await chunks.aclose()
+    finally:
+        await source.aclose()

@@ -1,0 +1,85 @@
+"""What belongs to one call of the client, for all the layers of policies that it passes.
+
+Policies, and the functions that users give them, see the ``httpx.Request`` and nothing else; the rest of
+a call travels in a context variable, which every task and thread has of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
+from typing import Any, TypeAlias
+
+import httpx
+
+from resilience_httpx._errors import StatusError
+from resilience_httpx._sending import TRANSIENT_STATUSES, is_idempotent, is_replayable
+
+Send: TypeAlias = Callable[[httpx.Request], Awaitable[httpx.Response]]
+
+
+class Call:
+    """One call of `send`, with all its attempts.
+
+    Args:
+        request: The request as the caller made it; never changed.
+        stream: Whether the caller reads the body.
+        auth: As it was given to `send`.
+        follow_redirects: As it was given to `send`.
+        retries: Whether anything is sent again at all.
+
+    Attributes:
+        sent: The request as the current attempt began.
+        answer: The last response with an error status, as an error; it may still hold a connection.
+        failure: What ended the last attempt that failed.
+        new_cookies: The names of the cookies that failed attempts brought.
+    """
+
+    __slots__ = (
+        "answer",
+        "auth",
+        "failure",
+        "follow_redirects",
+        "new_cookies",
+        "request",
+        "retries",
+        "sent",
+        "stream",
+    )
+
+    def __init__(
+        self, request: httpx.Request, *, stream: bool, auth: Any, follow_redirects: Any, retries: bool
+    ) -> None:
+        self.request = request
+        self.stream = stream
+        self.auth = auth
+        self.follow_redirects = follow_redirects
+        self.retries = retries
+        self.sent: httpx.Request | None = None
+        self.answer: StatusError | None = None
+        self.failure: Exception | None = None
+        self.new_cookies: set[str] = set()
+
+    def may_drop(self, response: httpx.Response) -> bool:
+        """Whether another attempt may follow, so that this response may be thrown away."""
+        return (
+            response.status_code in TRANSIENT_STATUSES
+            and self.retries
+            and is_idempotent(self.request)
+            and is_replayable(self.request)
+        )
+
+    async def drop_answer(self) -> None:
+        """Give back the connection that the last answer may hold."""
+        answer, self.answer = self.answer, None
+        if answer is not None:
+            await answer.response.aclose()
+
+    async def end(self) -> None:
+        """Let go of everything: an error that is kept here would keep this call, and so on."""
+        self.failure = None
+        await self.drop_answer()
+
+
+current: ContextVar[Call] = ContextVar("resilience_httpx_call")
+"""The call that the running code belongs to."""

@@ -1,0 +1,81 @@
+"""One circuit per origin: hosts that have nothing to do with each other must not share one.
+
+A breaker with ``key=`` decides for itself. One without has a single circuit, so it guards a single origin:
+the client's own, as far as that is known, else the first that is asked for. Other origins get circuits of
+the same configuration, which belong to the breaker as well: every client that is given the object shares
+them. So its handle (``state``, ``force_open``, ``reset`` ...) is that of the client's own origin.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from weakref import WeakKeyDictionary
+
+import httpx
+
+from resilience import CircuitBreaker, RejectedError, circuit_breaker
+from resilience_httpx._call import Send
+from resilience_httpx._origins import origin_of
+
+
+class NeutralError(RejectedError):
+    """Carries a failure that says nothing about the server's health past the breaker.
+
+    To a breaker a rejection from further in is neither success nor failure, whatever its ``on`` is.
+    """
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.error = error
+
+
+def circuit_per_origin() -> CircuitBreaker:
+    """Make the breaker of a client that was given none."""
+    return circuit_breaker(key=_origin)
+
+
+def guard(breaker: CircuitBreaker, send: Send, use: str, home: str | None) -> Send:
+    """Put a function under a breaker, with one circuit per origin.
+
+    Args:
+        breaker: The breaker.
+        send: The function.
+        use: What events call a breaker without a name.
+        home: The client's own origin, if it is known.
+    """
+    if breaker.config.key is not None:
+        return breaker.wrap(send, use)
+    family = _families.get(breaker)
+    if family is None:
+        family = _families[breaker] = _Family(breaker)
+    family.claim(home)
+    own, others = breaker.wrap(send, use), family.others.wrap(send, use)
+
+    async def guarded(request: httpx.Request) -> httpx.Response:
+        origin = origin_of(request.url)
+        if family.own is None:
+            family.claim(origin)
+        if origin == family.own:
+            return await own(request)
+        return await (others if breaker.enabled else send)(request)
+
+    return guarded
+
+
+class _Family:
+    """The origin that a breaker itself guards, and the breaker for all other origins."""
+
+    def __init__(self, breaker: CircuitBreaker) -> None:
+        self.own: str | None = None
+        self.others = CircuitBreaker(replace(breaker.config, key=_origin), name=None)
+
+    def claim(self, origin: str | None) -> None:
+        if self.own is None:
+            self.own = origin
+
+
+_families: WeakKeyDictionary[CircuitBreaker, _Family] = WeakKeyDictionary()
+
+
+def _origin(request: httpx.Request) -> str:
+    return origin_of(request.url)

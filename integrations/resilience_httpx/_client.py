@@ -1,0 +1,120 @@
+"""`ResilientClient`: an ``httpx.AsyncClient`` with policies."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, TypeAlias, TypedDict, Unpack
+
+import httpx
+
+from resilience import CircuitBreaker, Policy, RateLimit, Retry
+from resilience._arguments import Seconds
+from resilience_httpx._mixin import DEFAULT, DefaultPolicy, ResilientMixin
+
+Auth: TypeAlias = httpx.Auth | tuple[str | bytes, str | bytes] | Callable[[httpx.Request], httpx.Request]
+Pairs: TypeAlias = httpx.Headers | Mapping[str, str] | Mapping[bytes, bytes] | Sequence[tuple[str, str]]
+
+
+class HTTPXOptions(TypedDict, total=False):
+    """The arguments of ``httpx.AsyncClient`` that `ResilientClient` passes on as they are."""
+
+    params: httpx.QueryParams | Mapping[str, Any] | Sequence[tuple[str, Any]] | str | None
+    headers: Pairs | None
+    cookies: httpx.Cookies | Mapping[str, str] | Sequence[tuple[str, str]] | None
+    verify: ssl.SSLContext | str | bool
+    cert: str | tuple[str, str] | tuple[str, str, str] | None
+    http1: bool
+    http2: bool
+    proxy: httpx.URL | str | httpx.Proxy | None
+    mounts: Mapping[str, httpx.AsyncBaseTransport | None] | None
+    timeout: httpx.Timeout | float | tuple[float | None, float | None, float | None, float | None] | None
+    follow_redirects: bool
+    limits: httpx.Limits
+    max_redirects: int
+    event_hooks: Mapping[str, list[Callable[..., Awaitable[Any]]]] | None
+    transport: httpx.AsyncBaseTransport | None
+    trust_env: bool
+    default_encoding: str | Callable[[bytes], str]
+
+
+class ResilientClient(ResilientMixin, httpx.AsyncClient):
+    """An ``httpx.AsyncClient`` that retries, paces, breaks circuits and bounds every call.
+
+    Code and SDKs written for httpx run on it unchanged, and its own arguments keep their meaning:
+    ``timeout=`` is that of single operations, hooks run in each attempt. It needs asyncio. It has one pool
+    of connections for its life; close it, or use it as ``async with``.
+
+    A request is sent again after 408, 429, 500, 502, 503, 504 and failures of the network, if its method is
+    idempotent or it has an ``Idempotency-Key``, and if its body comes out the same a second time; whatever
+    the method, if nothing was sent. ``Retry-After`` is a lower bound of the wait. When no attempt is left,
+    the last response is returned. The body is read within the attempt; with ``stream()`` the attempt ends
+    with the headers.
+
+    Policies can be chosen for one call: ``client.get(url, extensions={"retry": None})``, likewise
+    ``rate_limit``, ``circuit_breaker``, ``attempt_timeout`` and ``total_timeout``.
+
+    Safe for concurrent tasks. The connections belong to one event loop, as those of every httpx client do.
+
+    Args:
+        base_url: What relative URLs are added to.
+        retry: A `retry` policy; its ``on`` and ``on_result`` only narrow what is sent again. Default:
+            ``retry()``. ``None``: nothing is sent again.
+        rate_limit: A `rate_limited` policy; every attempt counts.
+        circuit_breaker: A `circuit_breaker` policy; it counts statuses of 500 and above and failures of
+            the network, per origin. Without ``key=`` it guards the client's own origin itself, and others
+            by circuits of the same configuration. ``None``: no circuits.
+        attempt_timeout: Seconds or ``timedelta`` for one attempt, or ``None``.
+        total_timeout: Seconds or ``timedelta`` for a call with all its attempts and waits, or ``None``.
+        endpoints: Policies per endpoint, such as ``{"GET /search*": [rate_limited(30, per=60)]}``. One of
+            a kind that the client has replaces the client's, a `timeout` that of the attempt; the others
+            go where decorators of their kind belong. The path is the one below ``base_url``, without
+            query; ``*`` is any text; the most specific pattern counts.
+        auth: `BearerAuth`, `APIKeyAuth`, `BasicAuth`, or anything that httpx takes.
+        raise_for_status: Whether error statuses are raised and errors of the network are typed; see
+            `HTTPClientError`.
+        **options: The other arguments of ``httpx.AsyncClient``.
+
+    Raises:
+        TypeError: If an argument has the wrong type.
+        ValueError: If an argument is out of range, or an endpoint's pattern cannot match.
+
+    Example:
+        >>> import asyncio
+        >>> replies = iter([503, 200])
+        >>> def answer(request: httpx.Request) -> httpx.Response:
+        ...     return httpx.Response(next(replies), json={"login": "ada"})
+        >>> async def main() -> None:
+        ...     transport = httpx.MockTransport(answer)
+        ...     async with ResilientClient("https://api.example.com", transport=transport) as client:
+        ...         print((await client.get("/users/ada")).json())
+        >>> asyncio.run(main())
+        {'login': 'ada'}
+    """
+
+    def __init__(
+        self,
+        base_url: httpx.URL | str = "",
+        *,
+        retry: Retry | DefaultPolicy | None = DEFAULT,
+        rate_limit: RateLimit | None = None,
+        circuit_breaker: CircuitBreaker | DefaultPolicy | None = DEFAULT,
+        attempt_timeout: Seconds | None = 30.0,
+        total_timeout: Seconds | None = 120.0,
+        endpoints: Mapping[str, Sequence[Policy]] | None = None,
+        auth: Auth | None = None,
+        raise_for_status: bool = False,
+        **options: Unpack[HTTPXOptions],
+    ) -> None:
+        super().__init__(
+            base_url,
+            retry=retry,
+            rate_limit=rate_limit,
+            circuit_breaker=circuit_breaker,
+            attempt_timeout=attempt_timeout,
+            total_timeout=total_timeout,
+            endpoints=endpoints,
+            auth=auth,
+            raise_for_status=raise_for_status,
+            **options,
+        )

@@ -1,0 +1,238 @@
+"""What stands between a call of the client and the wire.
+
+The layers, outermost first::
+
+    fallback, map_errors, track_metrics    of an endpoint
+    presented                              errors become those of httpx too, typed if asked for
+    total timeout
+    answered                               the last response, or the last error, ends the call
+    retry
+    observed                               notes what failed
+    circuit breaker, one circuit per origin
+    rate limit
+    bulkhead                               of an endpoint
+    attempt timeout
+    judged                                 an error status is a failure, and some failures are neutral
+    the attempt
+
+A pipeline is built once for each set of policies, not for each request. Its layers are plain async
+functions of the ``httpx.Request``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import httpx
+
+from resilience import (
+    CallTimeoutError,
+    CircuitBreaker,
+    Policy,
+    RateLimit,
+    RejectedError,
+    ResilienceError,
+    Retry,
+    Timeout,
+)
+from resilience_httpx._bodies import read, read_if_short
+from resilience_httpx._call import Call, Send, current
+from resilience_httpx._circuits import NeutralError, guard
+from resilience_httpx._errors import client_error, status_error
+from resilience_httpx._failures import is_wire_fault
+from resilience_httpx._narrowing import narrowed
+from resilience_httpx._sending import NOT_REPLAYABLE, is_replayable, may_be_sent_again
+
+_AROUND_THE_CALL = ("fallback", "map_errors", "track_metrics")
+
+
+@dataclass(frozen=True, slots=True)
+class Policies:
+    """The policies of a pipeline; ``None`` for one that is off.
+
+    Attributes:
+        others: Those of an endpoint that the client has no argument for.
+    """
+
+    retry: Retry | None
+    rate_limit: RateLimit | None
+    circuit_breaker: CircuitBreaker | None
+    attempt_timeout: Timeout | None
+    total_timeout: Timeout | None
+    others: tuple[Policy, ...] = ()
+
+
+class Pipeline(NamedTuple):
+    """The way of a request through a set of policies.
+
+    Attributes:
+        send: The outermost layer.
+        retries: Whether anything is sent again.
+    """
+
+    send: Send
+    retries: bool
+
+
+def build(policies: Policies, attempt: Send, *, use: str, home: str | None, raises: bool) -> Pipeline:
+    """Put an attempt under a set of policies.
+
+    Args:
+        policies: The policies.
+        attempt: Sends a request once.
+        use: What events call policies without a name.
+        home: The client's own origin, if it is known.
+        raises: Whether error statuses are raised, and errors of the network typed.
+    """
+    around = sorted(
+        (each for each in policies.others if each.kind in _AROUND_THE_CALL),
+        key=lambda each: _AROUND_THE_CALL.index(each.kind),
+    )
+    bulkheads = [each for each in policies.others if each.kind == "bulkhead"]
+    innermost = [each for each in policies.others if each not in around and each not in bulkheads]
+
+    send = _judged(_under(innermost, attempt, use))
+    send = _under([*bulkheads, policies.attempt_timeout], send, use)
+    send = _under([policies.rate_limit], send, use)
+    if policies.circuit_breaker is not None:
+        send = guard(policies.circuit_breaker, send, use, home)
+    send = _observed(send)
+    if policies.retry is not None:
+        send = _repeated(policies.retry, send, use, raises=raises)
+    send = _answered(send, raises=raises)
+    send = _under([policies.total_timeout], send, use)
+    send = _under(around, _presented(send, typed=raises), use)
+    return Pipeline(send, policies.retry is not None)
+
+
+def _under(policies: Iterable[Policy | None], send: Send, use: str) -> Send:
+    for policy in reversed([*policies]):
+        if policy is not None:
+            send = policy.wrap(send, use)
+    return send
+
+
+def _judged(attempt: Send) -> Send:
+    """Make failures of responses with an error status, and say which failures are not the server's."""
+
+    async def judged(request: httpx.Request) -> httpx.Response:
+        try:
+            response = await attempt(request)
+        except Exception as error:
+            if is_wire_fault(error):
+                raise
+            raise NeutralError(error) from error
+        if response.status_code < 400:
+            return response
+        answer = current.get().answer = status_error(response, request)
+        try:
+            raise answer if is_wire_fault(answer) else NeutralError(answer)
+        finally:
+            del answer  # an error in a local variable of its own traceback would be a cycle
+
+    return judged
+
+
+def _observed(send: Send) -> Send:
+    """Note the failure of each attempt, and unwrap it."""
+
+    async def observed(request: httpx.Request) -> httpx.Response:
+        try:
+            return await send(request)
+        except NeutralError as neutral:
+            error = neutral.error
+        except RejectedError:
+            raise
+        except Exception as failure:
+            current.get().failure = failure
+            raise
+        try:
+            if not isinstance(error, RejectedError):
+                current.get().failure = error
+            raise error
+        finally:
+            del error
+
+    return observed
+
+
+def _repeated(policy: Retry, send: Send, use: str, *, raises: bool) -> Send:
+    repeated = narrowed(policy, raises=raises).wrap(send, use)
+
+    async def repeated_if_enabled(request: httpx.Request) -> httpx.Response:
+        return await (repeated if policy.enabled else send)(request)
+
+    return repeated_if_enabled
+
+
+def _answered(send: Send, *, raises: bool) -> Send:
+    """End the call with its last response or its last error, whichever policy ended it."""
+
+    async def answered(request: httpx.Request) -> httpx.Response:
+        call = current.get()
+        try:
+            return await send(request)
+        except Exception as failure:
+            error = _last_failure(call, failure)
+        answer = call.answer
+        try:
+            if answer is None or error is not answer:
+                raise error
+            if raises:
+                await _read_for_error(answer.response, stream=call.stream)
+                raise answer
+            call.answer = None  # it is the caller's now
+            if not call.stream:
+                await read(answer.response)
+            response: httpx.Response = answer.response
+            return response
+        finally:
+            del error, answer
+
+    return answered
+
+
+def _last_failure(call: Call, failure: Exception) -> Exception:
+    """Return what the caller shall see of a call that failed."""
+    if isinstance(failure, RejectedError) and call.failure is not None:
+        # A policy that refuses another attempt must not hide how the last one ended.
+        call.failure.add_note(f"not sent again: {failure}")
+        return call.failure
+    sent_once = call.retries and not is_replayable(call.request)
+    if sent_once and may_be_sent_again(failure, call.request, call.sent):
+        failure.add_note(NOT_REPLAYABLE)
+    return failure
+
+
+async def _read_for_error(response: httpx.Response, *, stream: bool) -> None:
+    with contextlib.suppress(httpx.RequestError):  # the status says more than a body that is broken
+        await (read_if_short(response) if stream else read(response))
+
+
+def _presented(send: Send, *, typed: bool) -> Send:
+    """Make the errors that leave the client those that its caller catches."""
+
+    async def presented(request: httpx.Request) -> httpx.Response:
+        try:
+            return await send(request)
+        except Exception as error:
+            shown = client_error(error, request, typed=typed)
+            try:
+                if shown is error:
+                    raise
+                raise shown.with_traceback(error.__traceback__) from _cause(error)
+            finally:
+                del shown
+
+    return presented
+
+
+def _cause(error: Exception) -> BaseException | None:
+    """Return the last real error behind an error that was made anew."""
+    last = current.get().failure
+    if isinstance(error, CallTimeoutError) and last is not None and last is not error:
+        return last
+    return error.__cause__ if isinstance(error, ResilienceError) else error

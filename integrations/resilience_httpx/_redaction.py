@@ -1,0 +1,57 @@
+"""Keeps secrets out of httpx's own log, which prints the whole URL of each request at level INFO.
+
+A filter on httpx's logger masks the userinfo and those query parameters that hold a secret by their name.
+It lets every record through, changes nothing else, and keeps the URL an ``httpx.URL``, so that handlers,
+levels and formatters of the application work as before.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from urllib.parse import unquote_plus
+
+import httpx
+
+_HIDDEN = "REDACTED"
+
+_SENSITIVE = re.compile(
+    r"key|token|secret|passw|pwd|auth|credential|signature|session|^(sig|code|appid|app_id|jwt|hmac)$",
+    re.IGNORECASE,
+)
+_named: set[str] = set()
+
+
+def hide_parameter(name: str) -> None:
+    """Mask a query parameter in the log from now on, whatever its name sounds like."""
+    _named.add(name)
+    watch_log()
+
+
+def watch_log() -> None:
+    """Install the filter; doing it again changes nothing."""
+    logging.getLogger("httpx").addFilter(_redact)
+
+
+def _redact(record: logging.LogRecord) -> bool:
+    if isinstance(record.args, tuple):
+        record.args = tuple(redacted(each) if isinstance(each, httpx.URL) else each for each in record.args)
+    return True
+
+
+def redacted(url: httpx.URL) -> httpx.URL:
+    """Return a URL with its secrets masked; the URL itself if it has none."""
+    if url.userinfo:
+        url = url.copy_with(username=_HIDDEN, password=None)
+    if not url.query:
+        return url
+    pairs = url.query.decode("ascii").split("&")
+    masked = [_masked(pair) for pair in pairs]
+    return url if masked == pairs else url.copy_with(query="&".join(masked).encode("ascii"))
+
+
+def _masked(pair: str) -> str:
+    name, equals, _ = pair.partition("=")
+    plain = unquote_plus(name)
+    hidden = equals and (plain in _named or _SENSITIVE.search(plain))
+    return f"{name}={_HIDDEN}" if hidden else pair

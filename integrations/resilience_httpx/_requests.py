@@ -1,0 +1,55 @@
+"""The request that one attempt sends: a copy, so that credentials, hooks and cookies start afresh."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import httpx
+
+
+def fresh_copy(request: httpx.Request, extensions: dict[str, object]) -> httpx.Request:
+    """Copy a request; the copy shares nothing that sending may change, its body apart.
+
+    Args:
+        request: The request as the caller made it.
+        extensions: What is to be added to its extensions.
+    """
+    copy = httpx.Request(
+        request.method,
+        request.url,
+        headers=request.headers,
+        stream=request.stream,
+        extensions={**request.extensions, **extensions},
+    )
+    if isinstance(request.stream, httpx.ByteStream):
+        copy.read()  # so that hooks and transports find the body as they are used to
+    return copy
+
+
+def cookies_set_by(response: httpx.Response) -> set[str]:
+    """Return the names of the cookies that a response sets or deletes."""
+    return {line.partition("=")[0].strip() for line in response.headers.get_list("set-cookie")}
+
+
+def renew_cookies(request: httpx.Request, names: Collection[str], jar: httpx.Cookies) -> None:
+    """Put some cookies into a request as the jar has them now; the others stay.
+
+    Others may be the caller's own, given with this request: they are in no jar.
+    """
+    probe = httpx.Request(request.method, request.url)
+    jar.set_cookie_header(probe)
+    kept = [pair for pair in _pairs(request) if _name(pair) not in names]
+    renewed = [pair for pair in _pairs(probe) if _name(pair) in names]
+    if kept or renewed:
+        request.headers["Cookie"] = "; ".join(kept + renewed)
+    else:
+        request.headers.pop("Cookie", None)
+
+
+def _pairs(request: httpx.Request) -> list[str]:
+    pairs = request.headers.get("cookie", "").split(";")
+    return [pair.strip() for pair in pairs if pair.strip()]
+
+
+def _name(pair: str) -> str:
+    return pair.partition("=")[0]

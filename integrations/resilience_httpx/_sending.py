@@ -1,0 +1,67 @@
+"""What may be sent again.
+
+A failure that leaves open whether the server did the work allows it for methods that are idempotent, or
+with an idempotency key; if nothing was sent, any method may be sent again. Local faults never are, and
+neither is a body that might not come out the same a second time: an exhausted iterator would silently
+send nothing. RFC 9110, section 9.2.2; RFC 10008 (``QUERY``).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+
+from resilience_httpx._failures import is_wire_fault, never_sent
+
+IDEMPOTENT_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE", "QUERY"})
+
+TRANSIENT_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
+
+NOT_REPLAYABLE = (
+    "sent only once: its body is a stream, which may not come out the same a second time; "
+    "give it as bytes or a seekable file to have it sent again"
+)
+
+
+def may_be_sent_again(error: Exception, request: httpx.Request, sent: httpx.Request | None) -> bool:
+    """Whether a failed attempt allows another one, the body left aside.
+
+    Args:
+        error: What ended the attempt; a status is an ``httpx.HTTPStatusError``.
+        request: The request as the caller made it.
+        sent: The request as the attempt began.
+    """
+    if never_sent(error, sent):
+        return True
+    return is_idempotent(request) and _is_transient(error)
+
+
+def is_idempotent(request: httpx.Request) -> bool:
+    """Whether doing the request twice is the same as doing it once."""
+    return request.method in IDEMPOTENT_METHODS or bool(request.headers.get("idempotency-key"))
+
+
+def is_replayable(request: httpx.Request) -> bool:
+    """Whether the body certainly comes out the same a second time."""
+    stream: Any = request.stream
+    if isinstance(stream, httpx.ByteStream):
+        return True
+    # A multipart body; httpx rewinds its files each time, those that can be.
+    fields: list[Any] | None = getattr(stream, "fields", None)
+    return fields is not None and all(_is_replayable_field(field) for field in fields)
+
+
+def _is_transient(error: Exception) -> bool:
+    if isinstance(error, httpx.HTTPStatusError):
+        return error.response.status_code in TRANSIENT_STATUSES
+    return is_wire_fault(error)
+
+
+def _is_replayable_field(field: Any) -> bool:
+    if not hasattr(field, "file"):
+        return True
+    if isinstance(field.file, (str, bytes)):
+        return True
+    seekable: Any = getattr(field.file, "seekable", None)
+    return seekable is not None and bool(seekable())

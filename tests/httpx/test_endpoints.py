@@ -1,0 +1,161 @@
+"""Endpoints: which pattern a request belongs to."""
+
+import re
+
+import httpx
+import pytest
+
+from resilience import (
+    CircuitBreakerOpenError,
+    circuit_breaker,
+    rate_limited,
+    retry,
+    stack,
+    timeout,
+    track_metrics,
+)
+from resilience_httpx import ResilientClient
+from resilience_httpx._endpoints import Endpoints
+
+LIMIT = rate_limited(1000)
+
+
+def matched(patterns: list[str], method: str, url: str, base_url: str = "https://h") -> str | None:
+    endpoints = Endpoints({pattern: [LIMIT] for pattern in patterns})
+    base = httpx.AsyncClient(base_url=base_url).base_url
+    found = endpoints.match(httpx.Request(method, url), base)
+    return found.pattern if found else None
+
+
+@pytest.mark.parametrize(
+    ("pattern", "method", "path", "matches"),
+    [
+        ("GET /search*", "GET", "/search", True),
+        ("GET /search*", "GET", "/search/more?q=1", True),
+        ("GET /search*", "POST", "/search", False),
+        ("GET /search", "GET", "/search/more", False),
+        ("get /search", "GET", "/search", True),
+        ("* /search", "DELETE", "/search", True),
+        ("/search", "DELETE", "/search", True),
+        ("GET *", "GET", "/anything/at/all", True),
+        ("GET /users/*/repos", "GET", "/users/a/b/repos", True),
+        ("GET /users/*/repos", "GET", "/users/a", False),
+        ("GET /a.c", "GET", "/abc", False),
+        ("GET /a[b]", "GET", "/ab", False),
+        ("GET /caf\u00e9", "GET", "/caf%C3%A9", True),
+    ],
+)
+def test_patterns(pattern: str, method: str, path: str, matches: bool) -> None:
+    assert (matched([pattern], method, f"https://h{path}") is not None) is matches
+
+
+def test_the_most_specific_pattern_counts() -> None:
+    patterns = ["/users*", "GET /users*", "GET /users/*", "* /users/me", "GET /users/me"]
+    assert matched(patterns, "GET", "https://h/users") == "GET /users*"
+    assert matched(patterns, "GET", "https://h/users/ada") == "GET /users/*"
+    assert matched(patterns, "GET", "https://h/users/me") == "GET /users/me"
+    assert matched(patterns, "PUT", "https://h/users/me") == "* /users/me"
+    assert matched(["GET /a*b", "GET /*ab"], "GET", "https://h/ab") == "GET /a*b"
+
+
+@pytest.mark.parametrize(
+    ("base_url", "url", "expected"),
+    [
+        ("https://h/v1", "https://h/v1/search", "GET /search"),
+        ("https://h/v1/", "https://h/v1/search", "GET /search"),
+        ("https://h/v1", "https://h/v2/search", None),
+        ("https://h/v1", "https://other/v1/search", None),
+        ("https://h", "http://h/search", None),
+        ("", "https://other/search", "GET /search"),
+    ],
+)
+def test_the_path_is_the_one_below_the_base_url(base_url: str, url: str, expected: str | None) -> None:
+    assert matched(["GET /search"], "GET", url, base_url) == expected
+
+
+@pytest.mark.parametrize(
+    ("endpoints", "error", "message"),
+    [
+        ([], TypeError, "endpoints must be a mapping"),
+        ({1: [LIMIT]}, TypeError, "endpoints must be"),
+        ({"": [LIMIT]}, ValueError, "endpoints must be"),
+        ({"GET": [LIMIT]}, ValueError, "GET"),
+        ({"GET search": [LIMIT]}, ValueError, "GET search"),
+        ({"GET /a b": [LIMIT]}, ValueError, "GET /a b"),
+        ({"GET /a?b=1": [LIMIT]}, ValueError, "without the query"),
+        ({"GET /a": LIMIT}, TypeError, "endpoints['GET /a'] must be a list of policies"),
+        ({"GET /a": [3]}, TypeError, "endpoints['GET /a'] must be a list of policies, got 3"),
+        ({"GET /a": [LIMIT, rate_limited(2)]}, ValueError, "one rate_limited at most"),
+    ],
+)
+def test_a_mistake_shows_at_once(endpoints: object, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=re.escape(message)):
+        ResilientClient(endpoints=endpoints)
+
+
+def test_cached_makes_no_sense() -> None:
+    cached = pytest.importorskip("resilience").__dict__.get("cached")
+    if cached is None:
+        pytest.skip("cached is not there")
+    with pytest.raises(ValueError, match="cannot have cached"):
+        ResilientClient(endpoints={"GET /a": [cached(60)]})
+
+
+async def test_a_policy_of_the_same_kind_replaces_the_clients() -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        calls.append(request.url.path)
+        return httpx.Response(503)
+
+    calls: list[str] = []
+    async with ResilientClient(
+        "https://h/v1",
+        transport=httpx.MockTransport(answer),
+        retry=retry(attempts=2, wait=0),
+        circuit_breaker=None,
+        endpoints={"GET /often": [stack(retry(attempts=4, wait=0), circuit_breaker(4))]},
+    ) as client:
+        await client.get("/often")
+        assert calls == ["/v1/often"] * 4
+        with pytest.raises(CircuitBreakerOpenError):  # added, as the client has none
+            await client.get("/often")
+        calls.clear()
+        await client.get("/seldom")
+        assert calls == ["/v1/seldom"] * 2
+
+
+async def test_a_timeout_is_that_of_the_attempt() -> None:
+    async def answer(request: httpx.Request) -> httpx.Response:
+        import asyncio
+
+        starts.append(asyncio.get_running_loop().time())
+        await asyncio.sleep(100)
+        raise AssertionError
+
+    starts: list[float] = []
+    async with ResilientClient(
+        transport=httpx.MockTransport(answer),
+        retry=retry(attempts=3, wait=0),
+        endpoints={"GET /slow": [timeout(2)]},
+    ) as client:
+        with pytest.raises(httpx.TimeoutException):
+            await client.get("https://h/slow")
+    assert starts == [0.0, 2.0, 4.0]
+
+
+async def test_metrics_count_calls_and_mapped_errors_are_the_typed_ones(events: list) -> None:
+    from resilience import map_errors
+    from resilience_httpx import ServerError
+
+    class UnavailableError(Exception):
+        pass
+
+    async with ResilientClient(
+        transport=httpx.MockTransport(lambda request: httpx.Response(503)),
+        retry=retry(attempts=3, wait=0),
+        raise_for_status=True,
+        endpoints={"GET /a": [track_metrics("a"), map_errors({ServerError: UnavailableError})]},
+    ) as client:
+        with pytest.raises(UnavailableError) as caught:
+            await client.get("https://h/a")
+    assert isinstance(caught.value.__cause__, ServerError)
+    assert [event.kind for event in events if event.policy == "call"] == ["call.failed"]
