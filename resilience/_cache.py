@@ -1,0 +1,381 @@
+"""`cached`: keeps results, and makes one call for all who miss the same key at the same time.
+
+A fresh value is returned at once. A miss calls the function in a task of its own, in a copy of the first
+caller's context without its deadline; whoever asks for the same key meanwhile, in the same event loop,
+waits for that call. Each waits by itself: cancelling one leaves the others alone, and the last one to
+leave cancels the call. Entries are per function and per instance, are shared by all loops and threads, and
+live from the completion of the call on. What is invalidated is gone at once, also from loads in flight.
+
+A value is returned as it was stored, not copied: who changes it changes it for all.
+"""
+
+from __future__ import annotations
+
+import inspect
+import threading
+from collections.abc import Awaitable, Callable, Hashable
+from dataclasses import asdict, dataclass
+from types import CoroutineType
+from typing import Any, ParamSpec, TypeVar, overload
+from weakref import WeakKeyDictionary
+
+from resilience import _arguments, _clock, _events
+from resilience._cache_config import (
+    DEFAULT_MAXSIZE,
+    DEFAULT_TTL,
+    CachedConfig,
+    Tags,
+    TimeToLive,
+    checked_store,
+    checked_tags,
+    checked_ttl,
+)
+from resilience._cache_key import CallKeys, InstanceTokens, KeyFunction, argument_keys, own_keys, text_keys
+from resilience._cache_load import Call, Loads
+from resilience._cache_memory import HAS_GIL, Container, ContainerStore, MemoryStore
+from resilience._cache_shared import SharedStore
+from resilience._cache_store import CacheStore, Entry, Store
+from resilience._callables import is_decoratable
+from resilience._policy import Policy, guarded_function, switch
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class CacheInfo:
+    """What a cache has done since it was made, or was reset.
+
+    Attributes:
+        hits: Calls answered by a fresh value, or by a remembered error.
+        misses: Calls that called the function.
+        stale: Calls answered by an expired value.
+        coalesced: Calls that waited for the miss of another.
+        evictions: Values dropped because there was no room.
+        size: How many values and errors are kept now; ``None`` with an async store.
+    """
+
+    hits: int
+    misses: int
+    stale: int
+    coalesced: int
+    evictions: int
+    size: int | None
+
+
+class Cached(Policy):
+    """A cache of results; made by `cached`."""
+
+    kind = "cached"
+    has_state = True
+    config: CachedConfig
+
+    def __init__(self, config: CachedConfig, *, name: str | None) -> None:
+        super().__init__(name)
+        self.config = config
+        self._store = _make_store(config)
+        self._loads = Loads(config, self._store)
+        self._instances = InstanceTokens(self._forget_instance)
+        self._lock = threading.RLock()
+        # An ordered set of what the wrappers, and the functions below, keep alive.
+        self._keys: WeakKeyDictionary[CallKeys, None] = WeakKeyDictionary()
+        self._keys_by_function: WeakKeyDictionary[Callable[..., object], CallKeys] = WeakKeyDictionary()
+
+    def invalidate(self, *args: object, **kwargs: object) -> Awaitable[None]:
+        """Forget the results of a call, of every decorated function that can be called like this.
+
+        A load in flight goes on for those who wait for it, but nobody joins it any more and its result
+        is not kept.
+
+        Args:
+            *args: The arguments of the call; the instance first, if it is a method.
+            **kwargs: The keyword arguments of the call.
+
+        Returns:
+            An awaitable that must be awaited only with an async store: then it is done in the store.
+
+        Raises:
+            TypeError: If no decorated function can be called like this.
+
+        Example:
+            >>> users = cached(60)
+            >>> @users
+            ... async def get_user(login: str) -> str: ...
+            >>> _ = users.invalidate("bob")
+        """
+        found: list[Hashable] = []
+        refused: TypeError | None = None
+        with self._lock:
+            all_keys = list(self._keys)
+        for keys in all_keys:
+            try:
+                found.append(keys.make_hashed(args, kwargs))
+            except TypeError as error:
+                refused = error
+        if refused is not None and not found:
+            try:
+                raise refused
+            finally:
+                del refused  # it refers to this frame, by the traceback
+        return self._loads.drop(found)
+
+    def invalidate_tag(self, tag: str) -> Awaitable[None]:
+        """Forget the results that have a tag, and those of loads in flight that will have it.
+
+        Args:
+            tag: One of those that ``tags`` gave.
+
+        Returns:
+            An awaitable that must be awaited only with an async store; there it reaches the entries
+            that this process stored or read.
+
+        Raises:
+            TypeError: If ``tag`` is not a string.
+        """
+        return self._loads.drop_tag(_arguments.instance("tag", tag, str, "a string"))
+
+    def clear(self) -> Awaitable[None]:
+        """Forget all results, and those of loads in flight.
+
+        Returns:
+            An awaitable that must be awaited only with an async store, all of whose entries it drops.
+        """
+        return self._loads.clear()
+
+    def reset(self) -> Awaitable[None]:
+        """Forget all results like `clear`, and begin to count at zero."""
+        self._loads.reset_counts()
+        return self._loads.clear()
+
+    async def aclose(self) -> None:
+        """Cancel the loads in the background, and wait until those of this event loop have ended.
+
+        Loads that somebody waits for go on. The cache can be used again afterwards.
+        """
+        await self._loads.aclose()
+
+    def info(self) -> CacheInfo:
+        """Return what the cache has done, and how many results it keeps."""
+        counts = self._loads.counts
+        size = self._store.size()
+        return CacheInfo(
+            hits=counts.hits,
+            misses=counts.misses,
+            stale=counts.stale,
+            coalesced=counts.coalesced,
+            evictions=counts.evictions,
+            size=None if size is None else size + self._loads.errors.size(),
+        )
+
+    def snapshot(self) -> dict[str, object]:
+        """Return the state as plain data: `info`, the failures that no caller saw, and loads in flight."""
+        counts = self._loads.counts
+        return {
+            **asdict(self.info()),
+            "refresh_failures": counts.refresh_failures,
+            "store_failures": counts.store_failures,
+            "in_flight": self._loads.in_flight(),
+        }
+
+    def _wrap(self, function: Callable[P, Awaitable[R]], name: str) -> Callable[P, Awaitable[R]]:
+        keys = self._keys_of(guarded_function(function))
+        make_key, loads, counts = keys.make, self._loads, self._loads.counts
+        at_hand, touch = self._store.at_hand, self._store.touch
+
+        async def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
+            if not (self.enabled and switch.active):
+                return await function(*args, **kwargs)
+            key = make_key(*args, **kwargs) if kwargs else make_key(*args)
+            entry: Entry | None = None
+            try:
+                entry = at_hand[key]
+                if _clock.monotonic() < entry.expires_at:
+                    touch(key)
+                    # Straight-line: between reading and writing the number there is no call. Without
+                    # the GIL, `count` locks; it tells the listeners as well.
+                    if _events.listeners or not HAS_GIL:
+                        loads.count("hits", name)
+                    else:
+                        counts.hits += 1
+                    value: R = entry.value
+                    return value
+            except KeyError:  # unknown, or dropped by another thread just now
+                pass
+            except TypeError:
+                keys.check(args, kwargs)
+                raise
+            answer: R = await loads.answer(Call(function, args, kwargs, key, name), entry)
+            return answer
+
+        return wrapper
+
+    def _keys_of(self, function: Callable[..., object]) -> CallKeys:
+        """Return the keys of a function; the same ones each time, as long as the function lives."""
+        if inspect.ismethod(function) and not self._store.is_shared:
+            # A bound method is a new object each time; what it is made of stays.
+            token = self._keys_of(function.__func__).token, self._instances.of(function.__self__)
+            return self._make_keys(function, token)
+        with self._lock:
+            try:
+                found = self._keys_by_function.get(function)
+            except TypeError:  # it cannot be a weak key: it has its entries per decoration
+                return self._make_keys(function, object())
+            if found is None:
+                found = self._keys_by_function[function] = self._make_keys(function, object())
+            return found
+
+    def _make_keys(self, function: Callable[..., object], token: Hashable) -> CallKeys:
+        key = self.config.key
+        if self._store.is_shared:
+            keys = text_keys(function, key)
+        elif key is not None:
+            keys = own_keys(key, token)
+        else:
+            keys = argument_keys(function, token, self._instances.of)
+        with self._lock:
+            self._keys[keys] = None
+        return keys
+
+    def _forget_instance(self, token: Hashable) -> None:
+        for store in (self._store, self._loads.errors):
+            if isinstance(store, MemoryStore):
+                store.drop_tag_later(token)
+
+
+@overload
+def cached(function: Callable[P, Awaitable[R]], /) -> Callable[P, CoroutineType[Any, Any, R]]: ...
+@overload
+def cached(
+    ttl: _arguments.Seconds = ...,
+    /,
+    *,
+    maxsize: int = ...,
+    store: Container | CacheStore | None = ...,
+    key: KeyFunction | None = ...,
+    stale_while_revalidate: _arguments.Seconds = ...,
+    stale_if_error: _arguments.Seconds = ...,
+    error_ttl: _arguments.Seconds = ...,
+    condition: Callable[[Any], bool] | None = ...,
+    jitter: float = ...,
+    tags: Tags | None = ...,
+    name: str | None = ...,
+) -> Cached: ...
+@overload
+def cached(
+    *,
+    ttl: TimeToLive,
+    maxsize: int = ...,
+    store: Container | CacheStore | None = ...,
+    key: KeyFunction | None = ...,
+    stale_while_revalidate: _arguments.Seconds = ...,
+    stale_if_error: _arguments.Seconds = ...,
+    error_ttl: _arguments.Seconds = ...,
+    condition: Callable[[Any], bool] | None = ...,
+    jitter: float = ...,
+    tags: Tags | None = ...,
+    name: str | None = ...,
+) -> Cached: ...
+def cached(
+    function_or_ttl: Any = DEFAULT_TTL,
+    /,
+    *,
+    ttl: Any = DEFAULT_TTL,
+    maxsize: int = DEFAULT_MAXSIZE,
+    store: Container | CacheStore | None = None,
+    key: KeyFunction | None = None,
+    stale_while_revalidate: _arguments.Seconds = 0,
+    stale_if_error: _arguments.Seconds = 0,
+    error_ttl: _arguments.Seconds = 0,
+    condition: Callable[[Any], bool] | None = None,
+    jitter: float = 0.0,
+    tags: Tags | None = None,
+    name: str | None = None,
+) -> Any:
+    """Keep the results of calls, and make one call for all who miss the same key at the same time.
+
+    Works bare (``@cached``) and called (``@cached(60)``). Safe for concurrent tasks, threads and event
+    loops; concurrent misses share a call per loop. ``None`` is a result like others. A result is returned
+    as it was stored: who changes it changes it for all. An instance whose method is cached is not kept
+    alive, and shares no results with others.
+
+    Args:
+        function_or_ttl: The function, if used bare; else ``ttl``, unless that is a function.
+        ttl: How long a result is fresh, counted from the completion of the call: seconds or
+            ``timedelta``, 0 or more, or (as ``ttl=``) a function of the result that returns them. 0: it is
+            never fresh, but concurrent calls still share one.
+        maxsize: How many results to keep at most, 1 or more, of all functions and instances together;
+            the least recently used goes first. Remembered errors are kept apart, as many at most. With an
+            async ``store``: of how many results the tags are known.
+        store: A cachetools container, which then decides on size and eviction, or an async `CacheStore`.
+        key: A function of the call's arguments (the instance first, if it is a method) that returns
+            what identifies a call, any hashable value. Default: all arguments, typed, with the defaults
+            filled in. A method's key that leaves the instance out lets all instances share.
+        stale_while_revalidate: For how long after its expiry a result is still returned at once,
+            while a new one is loaded in the background; seconds or ``timedelta``, 0 or more.
+        stale_if_error: For how long after its expiry a result is returned if the call fails.
+        error_ttl: For how long an ``Exception`` is remembered: calls then get a copy of it instead of
+            calling again, or the expired result that ``stale_if_error`` allows. Never a `RejectedError`.
+        condition: Called with each result; if it returns something false, the result is not kept.
+        jitter: By up to which fraction each ``ttl`` is shortened at random, 0 to 1, so that results
+            which were stored together do not expire together.
+        tags: A string or several, or a function of the call's arguments that returns them:
+            ``invalidate_tag`` forgets all results with a tag.
+        name: What events call it; default: the qualified name of the decorated function.
+
+    Returns:
+        The policy, to decorate functions with; or the decorated function, if used bare. What the
+        function raises reaches the first of those who wait as it is, each other one as a copy. A
+        decorated function raises ``TypeError`` for arguments that are not hashable.
+
+    Raises:
+        TypeError: If an argument has the wrong type, or a function is not async.
+        ValueError: If an argument is out of range.
+
+    Example:
+        >>> import asyncio
+        >>> users = cached(ttl=60)
+        >>> @users
+        ... async def get_user(login: str) -> str:
+        ...     print("loading", login)
+        ...     return login.title()
+        >>> async def main() -> None:
+        ...     print(await asyncio.gather(get_user("bob"), get_user("bob")), await get_user(login="bob"))
+        ...     users.invalidate("bob")
+        ...     print(await get_user("bob"))
+        >>> asyncio.run(main())
+        loading bob
+        ['Bob', 'Bob'] Bob
+        loading bob
+        Bob
+        >>> users.info()
+        CacheInfo(hits=1, misses=2, stale=0, coalesced=1, evictions=0, size=1)
+    """
+    function = function_or_ttl if is_decoratable(function_or_ttl) else None
+    if function is None and function_or_ttl is not DEFAULT_TTL:
+        if ttl is not DEFAULT_TTL:
+            raise TypeError(f"ttl is given twice: {function_or_ttl!r} and {ttl!r}")
+        ttl = function_or_ttl
+    config = CachedConfig(
+        ttl=checked_ttl(ttl),
+        maxsize=_arguments.whole("maxsize", maxsize),
+        store=None if store is None else checked_store(store),
+        key=None if key is None else _arguments.plain_function("key", key),
+        stale_while_revalidate=_arguments.seconds("stale_while_revalidate", stale_while_revalidate),
+        stale_if_error=_arguments.seconds("stale_if_error", stale_if_error),
+        error_ttl=_arguments.seconds("error_ttl", error_ttl),
+        condition=None if condition is None else _arguments.plain_function("condition", condition),
+        jitter=_arguments.fraction("jitter", jitter),
+        tags=() if tags is None else checked_tags(tags),
+    )
+    policy = Cached(config, name=name)
+    return policy if function is None else policy(function)
+
+
+def _make_store(config: CachedConfig) -> Store:
+    store = config.store
+    if store is None:
+        return MemoryStore(config.maxsize)
+    if not isinstance(store, CacheStore):
+        return ContainerStore(store)
+    window = max(config.stale_while_revalidate, config.stale_if_error)
+    return SharedStore(store, config.maxsize, window)

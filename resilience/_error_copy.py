@@ -1,0 +1,42 @@
+"""Copies of errors: one error object that is raised in several places grows a traceback without end."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, Final, cast
+
+
+def copy_error(error: BaseException) -> BaseException | None:
+    """Return a new error of the same type, arguments and attributes, without traceback and cause.
+
+    Returns:
+        The copy, or ``None`` if its class makes that impossible.
+    """
+    for way in _WAYS:
+        try:
+            twin = way(error)
+        except Exception:
+            continue  # an `__init__` with arguments of its own may raise anything
+        if type(twin) is type(error):
+            # An `__init__` that makes its message from the arguments would have made it once more.
+            twin.args = error.args
+            if hasattr(error, "__notes__"):
+                twin.__notes__ = list(error.__notes__)
+            return twin
+    return None
+
+
+def _copy(error: Any) -> Any:
+    if isinstance(error, BaseExceptionGroup):  # its members have tracebacks too
+        group: Any = cast("Any", error)
+        return group.derive([copy_error(each) or each for each in group.exceptions])
+    return copy.copy(error)
+
+
+def _copy_without_init(error: BaseException) -> BaseException:
+    twin = type(error).__new__(type(error), *error.args)
+    twin.__dict__.update(error.__dict__)
+    return twin
+
+
+_WAYS: Final = (_copy, _copy_without_init)
