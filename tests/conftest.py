@@ -12,6 +12,7 @@ from tests.support.virtual_time import run_virtually
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "real_time: runs on a real event loop")
+    config.addinivalue_line("markers", "slow: takes a minute, and once for all environments is enough")
 
 
 @pytest.hookimpl(tryfirst=True)
