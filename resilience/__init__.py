@@ -1,5 +1,10 @@
 """Independent, composable decorators that make async calls survive failure."""
 
+from resilience import errors as errors
+from resilience._breaker_phases import CircuitState
+from resilience._cache import Cached, CacheInfo, cached
+from resilience._cache_store import CacheEntry, CacheStore
+from resilience._circuit_breaker import CircuitBreaker, circuit_breaker
 from resilience._deadline import deadline
 from resilience._errors import (
     BulkheadFullError,
@@ -12,28 +17,66 @@ from resilience._errors import (
     StackOrderWarning,
 )
 from resilience._events import Event, subscribe
+from resilience._instruments import Counter, Gauge, Histogram, Timer
+from resilience._leaky_bucket import LeakyBucket
+from resilience._log import setup_logging
+from resilience._map_errors import MapErrors, map_errors
+from resilience._metrics import TrackMetrics, track_metrics
+from resilience._metrics_registry import MetricsRegistry, metrics
 from resilience._policy import Policy, inactive, policies, set_active
+from resilience._rate_limit import RateLimit, rate_limited
+from resilience._retry import Retry, retry
+from resilience._retry_budget import RetryBudget
+from resilience._sliding_window import SlidingWindow
 from resilience._stack import Stack, stack
 from resilience._timeout import Timeout, timeout
+from resilience._token_bucket import TokenBucket
 
 __all__ = [
     "BulkheadFullError",
+    "CacheEntry",
+    "CacheInfo",
+    "CacheStore",
+    "Cached",
     "CallTimeoutError",
+    "CircuitBreaker",
     "CircuitBreakerOpenError",
+    "CircuitState",
+    "Counter",
     "Event",
+    "Gauge",
+    "Histogram",
+    "LeakyBucket",
+    "MapErrors",
+    "MetricsRegistry",
     "Policy",
+    "RateLimit",
     "RateLimitExceededError",
     "RejectedError",
     "ResilienceError",
+    "Retry",
+    "RetryBudget",
     "RetryExhaustedError",
+    "SlidingWindow",
     "Stack",
     "StackOrderWarning",
     "Timeout",
+    "Timer",
+    "TokenBucket",
+    "TrackMetrics",
+    "cached",
+    "circuit_breaker",
     "deadline",
     "inactive",
+    "map_errors",
+    "metrics",
     "policies",
+    "rate_limited",
+    "retry",
     "set_active",
+    "setup_logging",
     "stack",
     "subscribe",
     "timeout",
+    "track_metrics",
 ]

@@ -34,9 +34,17 @@ def number(
     if not allowed:
         allowed = "a number " + ("above 0" if above_zero else "of 0 or more")
         allowed += f" and at most {at_most:g}" if at_most < math.inf else ""
+    given = finite(name, value, allowed=allowed)
+    if given < 0 or given > at_most or (above_zero and given == 0):
+        raise ValueError(_wrong(name, value, allowed))
+    return given
+
+
+def finite(name: str, value: object, *, allowed: str = "a finite number") -> float:
+    """Return a finite number of any sign."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(_wrong(name, value, allowed))
-    if not math.isfinite(value) or value < 0 or value > at_most or (above_zero and value == 0):
+    if not _is_finite(value):
         raise ValueError(_wrong(name, value, allowed))
     return value
 
@@ -79,6 +87,13 @@ def function(name: str, value: T) -> T:
     return value
 
 
+def plain_function(name: str, value: T) -> T:
+    """Return a callable that is not async: what it returns is used at once."""
+    if not callable(value) or inspect.iscoroutinefunction(value):
+        raise TypeError(_wrong(name, value, "a function that is not async"))
+    return value
+
+
 def exception_types(name: str, value: object) -> tuple[type[BaseException], ...]:
     """Return a tuple of exception types from one type or a tuple of them."""
     types = _as_tuple(value)
@@ -100,6 +115,13 @@ def _as_tuple(value: object) -> tuple[object, ...]:
 
 def _is_exception_type(value: object) -> bool:
     return inspect.isclass(value) and issubclass(value, BaseException)
+
+
+def _is_finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an int that is larger than every float
+        return False
 
 
 def _wrong(name: str, value: object, allowed: str) -> str:

@@ -18,6 +18,9 @@ from resilience import _arguments
 DEFAULT_CAP = 30.0
 """Seconds that a wait reaches at most, where its strategy has no bound of its own."""
 
+FOREVER = 3e9
+"""Seconds, about a century: such a wait is none, and a longer one no timer takes."""
+
 # Doubling a positive float this often leaves every cap behind, and no float overflows by it.
 _ENOUGH_DOUBLINGS = 64
 
@@ -90,10 +93,13 @@ def backoff(wait: object) -> Backoff:
 
 
 def cap_of(wait: object) -> float:
-    """Return the longest wait of a strategy: what its ``max`` says, else the default cap."""
+    """Return the longest wait of a strategy: what its ``max`` says, else the default cap.
+
+    tenacity's waits have an endless ``max`` unless they were given one: that does not count.
+    """
     longest: Any = getattr(wait, "max", None)
     if isinstance(longest, timedelta):
         longest = longest.total_seconds()
-    if isinstance(longest, bool) or not isinstance(longest, (int, float)) or not longest >= 0:
+    if isinstance(longest, bool) or not isinstance(longest, (int, float)):
         return DEFAULT_CAP
-    return longest
+    return longest if 0 <= longest < FOREVER else DEFAULT_CAP

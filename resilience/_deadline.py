@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from contextvars import ContextVar
+from contextvars import Context, ContextVar
+from typing import Any
 
 from resilience import _clock
 
@@ -41,22 +42,44 @@ def deadline() -> float | None:
 def remaining(now: float) -> float | None:
     """Return the seconds from ``now`` to the nearest open deadline, negative once it has passed."""
     nearest: float | None = None
-    scope = innermost.get()
+    scope = _open_or_outer(innermost.get())
     while scope is not None:
-        if scope.is_open and (nearest is None or scope.when < nearest):
+        if nearest is None or scope.when < nearest:
             nearest = scope.when
-        scope = scope.outer
+        scope = _open_or_outer(scope.outer)
     return None if nearest is None else nearest - now
+
+
+def _open_or_outer(scope: Scope | None) -> Scope | None:
+    """Return the scope or, if it has closed, the next one around it that is open."""
+    while scope is not None and not scope.is_open:
+        scope = scope.outer
+    return scope
 
 
 class Scope:
     """One call under a time limit. Belongs to the task that opened it."""
 
-    __slots__ = ("_cancelling", "_queue", "_task", "_token", "expired", "is_open", "outer", "when")
+    __slots__ = (
+        "__weakref__",
+        "_cancelling",
+        "_queue",
+        "_task",
+        "_token",
+        "expired",
+        "is_open",
+        "outer",
+        "when",
+    )
 
     def __init__(self, when: float, task: asyncio.Task[object], queue: _Queue) -> None:
         self.when = when
-        self.outer = innermost.get()
+        self.outer = outer = innermost.get()
+        if outer is not None:
+            # Closed scopes are left out, or tasks that start each other would form an endless chain.
+            self.outer = outer = _open_or_outer(outer)
+            if outer is not None:
+                outer.outer = _open_or_outer(outer.outer)
         self.is_open = True
         self.expired = False
         self._task = task
@@ -72,17 +95,49 @@ class Scope:
             else as well: then it is a timeout. A cancellation by the caller always wins.
         """
         self.is_open = False
-        innermost.reset(self._token)
+        try:  # noqa: SIM105 - `suppress` would cost every call more than it saves
+            innermost.reset(self._token)
+        except ValueError:
+            # Opened in an async generator that another task closes. The scope counts no longer anyway.
+            pass
         self._queue.scopes.pop(self, None)
-        if not self.expired:
-            return False
-        return self._task.uncancel() <= self._cancelling
+        # Contexts that were copied inside, by timers and tasks, keep the scope: not also the task, with
+        # its result and its error, nor the scope around it, which the token knows.
+        task = self._task
+        del self._task, self._token
+        return self.expired and task.uncancel() <= self._cancelling
 
     def cut_off(self) -> None:
         """Cancel what runs inside, unless it has ended."""
         if self.is_open:
             self.expired = True
             self._task.cancel()
+
+
+class _ScopeWithTimer(Scope):
+    __slots__ = ()
+
+    def close(self) -> bool:
+        if self._queue.timer is not None:
+            self._queue.timer.cancel()
+        return super().close()
+
+
+def open_until(when: float, now: float) -> Scope:
+    """Put the running task under a deadline, until `Scope.close`.
+
+    For a call that is under its limit in several pieces: they are not in the order in which their calls
+    began, so each has a timer of its own.
+    """
+    loop = asyncio.get_running_loop()
+    task = asyncio.current_task(loop)
+    if task is None:
+        raise RuntimeError("a block with a time limit must run in a task")
+    queue = _Queue(loop, when - now)
+    scope = _ScopeWithTimer(when, task, queue)
+    queue.scopes[scope] = None
+    queue.arm(when - now)
+    return scope
 
 
 class TimeLimit:
@@ -122,7 +177,7 @@ class TimeLimit:
             queue = self._queues.get(loop)
             if queue is None:
                 live = {each: queue for each, queue in self._queues.items() if not each.is_closed()}
-                queue = live[loop] = _Queue(loop)
+                queue = live[loop] = _Queue(loop, self.seconds)
                 self._queues = live
             self._latest = queue
             return queue
@@ -131,25 +186,32 @@ class TimeLimit:
 class _Queue:
     """The open scopes of one limit in one loop, oldest first, and the timer for the oldest."""
 
-    __slots__ = ("loop", "scopes", "timer")
+    __slots__ = ("_context", "_seconds", "loop", "scopes", "timer")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, seconds: float) -> None:
         self.loop = loop
+        self._seconds = seconds
         self.scopes: dict[Scope, None] = {}  # a dict, as a scope that closes must leave at once
         self.timer: asyncio.TimerHandle | None = None
+        self._context = Context()  # the timer is for all calls: it must not keep the context of one alive
 
     def arm(self, seconds: float) -> None:
-        self.timer = self.loop.call_later(max(seconds, _clock.SHORTEST_WAIT), self._on_timer)
+        delay = max(seconds, _clock.SHORTEST_WAIT)
+        self.timer = self.loop.call_later(delay, self._on_timer, context=self._context)
 
     def _on_timer(self) -> None:
         self.timer = None
         now = _clock.monotonic()
         while self.scopes:
             scope = next(iter(self.scopes))
+            # Never later than that, not even if the clock was set back, as when frozen time ends.
+            scope.when = min(scope.when, now + self._seconds)
             if scope.when > now:
                 self.arm(scope.when - now)
                 return
             del self.scopes[scope]
-            # Two loop turns later: a result that arrives in this turn is taken by the task in the
-            # next one, and a result wins over a timeout.
-            self.loop.call_soon(self.loop.call_soon, scope.cut_off)
+            # Three loop turns later: a result that arrives in this turn is taken by the task in the
+            # next one, or by the task of a shared load, from which the waiting one takes it a turn
+            # later; and a result wins over a timeout.
+            call_soon: Any = self.loop.call_soon
+            call_soon(call_soon, call_soon, scope.cut_off)

@@ -34,6 +34,7 @@ class ResilienceError(Exception):
 
     default_code = "resilience_error"
 
+    # For the errors that `rejection` makes: their `__init__` does not run.
     _message: str = ""
     _code: str | None = None
     _details: Mapping[str, Any] | None = None
@@ -49,7 +50,7 @@ class ResilienceError(Exception):
         Exception.__init__(self, message)
         self._message = message
         self._code = code
-        self._details = details
+        self._details = None if details is None else dict(details)
 
     @property
     def message(self) -> str:
@@ -85,7 +86,8 @@ class ResilienceError(Exception):
 
 
 def _rebuild(kind: type[ResilienceError], args: tuple[Any, ...], state: dict[str, Any]) -> Any:
-    error = kind.__new__(kind, *args)
+    error = kind.__new__(kind)
+    error.args = args
     error.__dict__.update(state)
     return error
 

@@ -15,11 +15,12 @@ from __future__ import annotations
 import threading
 from asyncio import CancelledError
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TypeAlias
 
-from resilience import _clock
+from resilience import _arguments, _clock
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,7 @@ def subscribe(listener: Listener) -> Callable[[], None]:
         A function that ends this subscription; calling it again does nothing.
 
     Raises:
-        TypeError: If ``listener`` is not callable.
+        TypeError: If ``listener`` is not callable, or async.
 
     Example:
         >>> seen = []
@@ -81,9 +82,7 @@ def subscribe(listener: Listener) -> Callable[[], None]:
         >>> unsubscribe()
     """
     global listeners
-    if not callable(listener):
-        raise TypeError(f"listener must be a function that takes an Event, got {listener!r}")
-    subscription = _Subscription(listener)
+    subscription = _Subscription(_arguments.plain_function("listener", listener))
     with _lock:
         listeners = (*listeners, subscription)
 
@@ -113,4 +112,5 @@ def _report(subscription: _Subscription, error: BaseException) -> None:
     subscription.failed = True
     from loguru import logger
 
-    logger.opt(exception=error).error("A listener of resilience events failed; told only once.")
+    with suppress(Exception):  # a sink of the application's may be broken, too
+        logger.opt(exception=error).error("A listener of resilience events failed; told only once.")

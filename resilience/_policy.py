@@ -2,7 +2,7 @@
 
 A *policy* is a rule and its state, and it is the decorator: ``users = cached(60)``, then ``@users``,
 later ``users.invalidate("bob")``. One object on two functions shares its state, two objects share none.
-This module holds the base class, what may be decorated, `policies()`, and the process-wide switch.
+This module holds the base class, `policies()`, and the process-wide switch.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ import dataclasses
 import functools
 import inspect
 import threading
-import typing
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Generator, Sequence
 from contextlib import contextmanager
-from types import CoroutineType, FunctionType
+from types import CoroutineType, FunctionType, MappingProxyType
 from typing import Any, ClassVar, ParamSpec, TypeVar, cast
 from weakref import WeakKeyDictionary
 
 from resilience import _arguments
+from resilience._callables import as_async, is_descriptor, look_like, qualified_name
 from resilience._errors import StackOrderWarning
 from resilience._order import order_problems
 
@@ -117,6 +117,11 @@ class Policy(ABC):
 
 def _show(value: object) -> str:
     """Show a function or class by its name: an address tells a reader nothing."""
+    if isinstance(value, MappingProxyType):
+        pairs = cast("MappingProxyType[object, object]", value).items()
+        return f"{{{', '.join(f'{_show(key)}: {_show(each)}' for key, each in pairs)}}}"
+    if type(value) is tuple:
+        return f"({', '.join(map(_show, cast('tuple[object, ...]', value)))})"
     return getattr(value, "__qualname__", None) or repr(value)
 
 
@@ -168,33 +173,27 @@ def decorate(
     if check:
         _check_order(added, function)
     wrapper = wrap(target, use)
-    if isinstance(function, FunctionType):
-        functools.update_wrapper(wrapper, function)
-    else:
-        # The attributes of an object with `__call__` are its state, not ours to copy.
-        functools.update_wrapper(wrapper, function, updated=())
-        wrapper.__name__ = wrapper.__qualname__ = qualified_name(function)
+    look_like(wrapper, function)
     _applied[wrapper] = tuple(added)
     # An `async def` makes native coroutines; `Coroutine`, its declared type, would make pyright reject
     # a decorated method that overrides an `async def`.
     return cast("Callable[P, CoroutineType[Any, Any, R]]", wrapper)
 
 
-def is_decoratable(value: object) -> bool:
-    """Whether a lone positional argument of a decorator is the function to decorate."""
-    return callable(value) or is_descriptor(value)
+def guarded_function(function: Callable[..., object]) -> Callable[..., object]:
+    """Return what the layers of a stack, while they are put around a function, are put around.
 
-
-def is_descriptor(value: object) -> bool:
-    """Whether this is what ``@classmethod`` or ``@staticmethod`` made."""
-    return isinstance(value, (classmethod, staticmethod))
-
-
-def qualified_name(function: object) -> str:
-    """Return the qualified name of a function, or of what a partial or a callable object stands for."""
-    while isinstance(function, functools.partial):
-        function = function.func
-    return getattr(function, "__qualname__", None) or type(function).__qualname__
+    A layer is new at each use, so it cannot stand for the function; a decorated function can.
+    """
+    layer: Any = function
+    while (
+        isinstance(layer, FunctionType)
+        and layer not in _applied
+        and hasattr(layer, "__wrapped__")
+        and _is_ours(layer.__globals__.get("__name__", ""))
+    ):
+        layer = cast("Any", layer).__wrapped__
+    return cast("Callable[..., object]", layer)
 
 
 def _check_order(added: Sequence[Policy], function: Callable[..., object]) -> None:
@@ -215,68 +214,6 @@ def _frames_of_ours() -> int:
 
 def _is_ours(module: str) -> bool:
     return module.partition(".")[0] in {"resilience", "resilience_httpx"}
-
-
-# --- What may be decorated --------------------------------------------------------------------------
-
-
-def as_async(function: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R]]:
-    """Return ``function`` if its calls can be awaited; a lambda is checked at each call instead.
-
-    Raises:
-        TypeError: If it is not callable, a plain ``def`` or an async generator.
-    """
-    if not callable(function):
-        raise TypeError(f"only async callables can be decorated, got {function!r}")
-    target: Any = function
-    while isinstance(target, functools.partial):
-        target = target.func
-    if not isinstance(target, FunctionType) and not inspect.ismethod(target):
-        # An object with `__call__`, or a C function. A class is one too, but its call makes an instance.
-        if inspect.iscoroutinefunction(target):
-            return function
-        target = type(target).__call__
-    if inspect.iscoroutinefunction(target):
-        return function
-    name = qualified_name(function)
-    if inspect.isasyncgenfunction(target):
-        raise TypeError(f"{name} is an async generator: it yields many values, a policy guards one result")
-    if _returns_awaitable(target):
-        return function
-    if getattr(target, "__name__", "") == "<lambda>" or _is_async_singledispatch(target):
-        return _checked(function, name)
-    raise TypeError(
-        f"{name} is not async. Make it an `async def`, or annotate its return type as Awaitable[...] "
-        "if it returns an awaitable"
-    )
-
-
-def _returns_awaitable(function: Any) -> bool:
-    returned: Any = getattr(function, "__annotations__", {}).get("return")
-    if isinstance(returned, str):
-        name = returned.partition("[")[0].rpartition(".")[2]
-        try:
-            returned = typing.get_type_hints(function).get("return")
-        except (NameError, TypeError, AttributeError):
-            # A name that is imported for type checkers only.
-            return name in {"Awaitable", "Coroutine", "CoroutineType", "Future", "Task"}
-    kind: Any = typing.get_origin(returned) or returned
-    return isinstance(kind, type) and issubclass(kind, Awaitable)
-
-
-def _is_async_singledispatch(function: Any) -> bool:
-    return hasattr(function, "registry") and inspect.iscoroutinefunction(inspect.unwrap(function))
-
-
-def _checked(function: Callable[P, Awaitable[R]], name: str) -> Callable[P, Awaitable[R]]:
-    async def checked(*args: P.args, **kwargs: P.kwargs) -> R:
-        awaitable: Any = function(*args, **kwargs)
-        if not isinstance(awaitable, Awaitable):
-            got = type(awaitable).__name__
-            raise TypeError(f"{name} is not async: it returned {got}, not an awaitable")
-        return await cast("Awaitable[R]", awaitable)
-
-    return checked
 
 
 # --- The process-wide switch ------------------------------------------------------------------------

@@ -194,7 +194,7 @@ async def _run(call: Call, function: Callable[P, Awaitable[R]], /, *args: P.args
                 return value
     except CancelledError:
         if call.close_scope():
-            raise call.cut_off()  # noqa: B904 - it brings its cause
+            raise call.timeout_error()  # noqa: B904 - it brings its cause
         raise
     finally:
         call.close()
@@ -243,7 +243,7 @@ def retry(
         wait: The pause before the next attempt: seconds or ``timedelta``, 0 or more; a sequence of them,
             the last of which repeats; or a tenacity wait. Default: a random part of 0.1 s, which doubles
             up to 30 s. An exception's ``retry_after`` (seconds) makes it longer; if that is longer than the
-            ``max`` of ``wait``, else 30 s, the call ends at once.
+            ``max`` that ``wait`` was given, else 30 s, the call ends at once.
         deadline: Seconds or ``timedelta``, 0 or more, for the whole call, attempts and waits together. A
             wait that does not fit ends the call at once; an attempt that takes too long is cut off. An
             outer deadline counts as well.

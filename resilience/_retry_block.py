@@ -25,11 +25,12 @@ class Attempt:
         number: 1 for the first attempt.
     """
 
-    __slots__ = ("_call", "_ended", "_error", "_value", "number")
+    __slots__ = ("_call", "_ended", "_entered", "_error", "_value", "number")
 
     def __init__(self, call: Call | None, number: int) -> None:
         self.number = number
         self._call = call
+        self._entered = False
         self._ended = False
         self._error: Exception | None = None
         self._value: object = _NOTHING
@@ -39,6 +40,9 @@ class Attempt:
         self._value = value
 
     def __enter__(self) -> Attempt:
+        if self._entered:
+            raise RuntimeError("an attempt is for one block: the loop makes one for each")
+        self._entered = True
         if self._call is not None:
             _open_scope(self._call)
         return self
@@ -58,7 +62,7 @@ class Attempt:
             return False
         if error is None:
             call.succeeded()
-        failure = call.cut_off() if was_cut_off else None
+        failure = call.timeout_error() if was_cut_off else None
         call.close()
         if failure is not None:
             raise failure
@@ -69,7 +73,8 @@ class Attempt:
 
         Raises:
             Exception: That of the block, when it is not retried.
-            RuntimeError: If the block was not entered.
+            RuntimeError: If the block was not entered, or raised a ``StopAsyncIteration``: that would end
+                the loop as if all were well, and becomes another error as it does in an async generator.
         """
         call = self._call
         if call is None:
@@ -83,12 +88,14 @@ class Attempt:
         try:
             _open_scope(call)
             again = await call.goes_on(error, self._value)
+            if isinstance(error, StopAsyncIteration) and not again:
+                raise RuntimeError("the attempt raised StopAsyncIteration") from error
             if error is not None and not again:
                 raise error
             return again
         except CancelledError:
             if call.close_scope():
-                raise call.cut_off()  # noqa: B904 - it brings its cause
+                raise call.timeout_error()  # noqa: B904 - it brings its cause
             raise
         finally:
             call.close_scope()

@@ -93,11 +93,11 @@ class RetryBudget:
         with self._lock:
             self._move_to(now).calls += 1
 
-    def reserve(self, now: float) -> bool:
+    def reserve(self, now: float) -> Slice | None:
         """Take a retry out of the budget, if it has one left.
 
         Returns:
-            Whether the retry may be made; if it is not made after all, `refund` it.
+            ``None`` if the retry may not be made; else what to `refund` if it is not made after all.
         """
         with self._lock:
             current = self.current
@@ -105,21 +105,18 @@ class RetryBudget:
                 current = self._move_to(now)
             retries = self._retries + 1
             if retries > self._always and retries > self._allowed():
-                return False
+                return None
             self._retries = retries
             current.retries += 1
             current.last_retry = now
-            return True
+            return current
 
-    def refund(self, reserved_at: float) -> None:
-        """Give back a retry that was reserved but not made."""
+    def refund(self, reserved: Slice) -> None:
+        """Give back a retry that was reserved but not made; once at most."""
         with self._lock:
-            for each in (self.current, *reversed(self._past)):
-                if each.start <= reserved_at:
-                    if each.retries:
-                        each.retries -= 1
-                        self._retries -= 1
-                    return
+            if reserved is self.current or reserved in self._past:  # else nobody counts it any more
+                reserved.retries -= 1
+                self._retries -= 1
 
     def reset(self) -> None:
         """Forget all calls and retries."""
@@ -133,7 +130,7 @@ class RetryBudget:
             return {
                 "calls": self._past_calls + self.current.calls,
                 "retries": self._retries,
-                "retries_left": max(0, math.floor(self._allowed()) - self._retries),
+                "retries_left": max(0, math.floor(min(self._allowed(), sys.maxsize)) - self._retries),
             }
 
     def _allowed(self) -> float:

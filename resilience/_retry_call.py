@@ -1,9 +1,9 @@
 """One call under `retry`: what was tried, whether to try again, and the wait until then.
 
-Nothing of a call is kept on the policy. A `Call` is made when the first attempt has failed; it decides
-in this order: is the error worth a retry, are attempts left, does the wait fit the cap and every
-deadline, does the budget allow it. The error of an attempt is let go on every way out: kept in a local
-variable it would form a cycle with its own traceback.
+Nothing of a call is kept on the policy. A `Call` is made when the first attempt has failed, or before it
+if there is a deadline or values are judged. It decides in this order: is the error worth a retry, are
+attempts left, does the wait fit the cap and every deadline, does the budget allow it. The error of an
+attempt is let go on every way out: kept in a local variable it would form a cycle with its own traceback.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ from datetime import timedelta
 from types import coroutine
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from resilience import _clock, _deadline, _events
+from resilience import _backoff, _clock, _deadline, _events
 from resilience._errors import CallTimeoutError, RejectedError, RetryExhaustedError
 from resilience._retry_rules import Rules, Target, is_try_again
-from resilience._timeout import cut_off
+from resilience._timeout import timeout_error
 
 if TYPE_CHECKING:
+    from resilience._retry_budget import Slice
     from resilience._tenacity import CallState
 
 Verdict: TypeAlias = bool | Awaitable[bool]
@@ -30,9 +31,6 @@ Verdict: TypeAlias = bool | Awaitable[bool]
 # the loop gets a turn before each: a function that fails without ever waiting would otherwise hold up
 # every other task, and no cancellation could reach this one.
 _ATTEMPTS_IN_A_ROW = 3
-
-_FOREVER = 3e9
-"""Seconds, about a century: such a wait is none, and a longer one no timer takes."""
 
 _STOPPED_BECAUSE = {
     "exhausted": "no attempts left",
@@ -57,7 +55,7 @@ class Call:
     __slots__ = (
         "_delay",
         "_error",
-        "_is_charged",
+        "_reserved",
         "_state",
         "_target",
         "attempts",
@@ -94,14 +92,16 @@ class Call:
         now = _clock.monotonic()
         rules = self.rules
         self._error = error
-        self._is_charged = goes_on = False
+        self._reserved: Slice | None = None
         reason: str | None = "not_retryable"
+        goes_on = False
         try:
             retried = self._judge_value(value, now) if error is None else self._judge(error, now)
             if retried.__class__ is not bool:
                 retried = await _settled(retried)
+                now = _clock.monotonic()
             if retried:
-                reason = await self._consult(now) if rules.has_strategies else self._plan(now)
+                reason = await self._consult() if rules.has_strategies else self._plan(now)
             if reason is None:
                 if self._delay:
                     await _clock.sleep(self._delay)
@@ -114,7 +114,7 @@ class Call:
             raise
         finally:
             if not goes_on:
-                self._let_go(now)
+                self._let_go()
         if not goes_on:
             self._give_up(reason or "deadline", error)
         return goes_on
@@ -124,10 +124,10 @@ class Call:
         if self.attempts > 1 and _events.listeners:
             _events.emit("retry.succeeded", self.name, attempts=self.attempts, elapsed=self._elapsed())
 
-    def cut_off(self) -> CallTimeoutError:
+    def timeout_error(self) -> CallTimeoutError:
         """Report that the call's own deadline cut an attempt off, and make the error to raise."""
         assert self.rules.deadline is not None
-        error = cut_off(self.rules.deadline, self.name)
+        error = timeout_error(self.rules.deadline, self.name)
         self._report("deadline", error)
         error.__cause__ = self._error
         return error
@@ -164,27 +164,27 @@ class Call:
             return True
         return rules.on_is_tenacity and await _settled(rules.on(self._state))
 
-    async def _consult(self, now: float) -> str | None:
+    async def _consult(self) -> str | None:
         """Plan the next attempt with strategies that the user gave; see `_plan`."""
-        rules = self.rules
+        rules, state = self.rules, self._state
+        assert state is not None
         if self.attempts == rules.attempts:
             return "exhausted"
-        state = self._state
         if rules.strategy is None:
             delay = rules.backoff.delay(self.attempts)
         else:
             delay = rules.strategy(state)
             if delay.__class__ is not float or not delay >= 0:
                 delay = _checked_wait(await _settled(delay))
-        if rules.stop is not None and state is not None:
+        if rules.stop is not None:
             state.upcoming_sleep = max(delay, _retry_after(self._error))
             stopped = rules.stop(state)
             if stopped.__class__ is not bool:
                 stopped = await _settled(stopped)
             if stopped:
                 return "exhausted"
-        reason = self._plan(now, delay)
-        if reason is None and state is not None:
+        reason = self._plan(_clock.monotonic(), delay)
+        if reason is None:
             state.idle_for += self._delay
         return reason
 
@@ -199,14 +199,16 @@ class Call:
         asked = _retry_after(self._error)
         if asked > delay:
             obstacle = "retry_after"
-            delay = asked if asked <= rules.longest_wait else _FOREVER
+            delay = asked
+            if asked > rules.longest_wait:
+                return obstacle
         left = _deadline.remaining(now)
-        if delay >= _FOREVER or (left is not None and left <= delay):
+        if delay >= _backoff.FOREVER or (left is not None and left <= delay):
             return obstacle
         if rules.budget is not None:
-            if not rules.budget.reserve(now):
+            self._reserved = rules.budget.reserve(now)
+            if self._reserved is None:
                 return "budget"
-            self._is_charged = True
         self._delay = delay
         if _events.listeners:
             facts = {"attempt": self.attempts, "delay": delay, "error": _kind(self._error)}
@@ -218,13 +220,13 @@ class Call:
         left = _deadline.remaining(_clock.monotonic())
         return left is None or left > 0
 
-    def _let_go(self, charged_at: float) -> None:
+    def _let_go(self) -> None:
         """Undo what was prepared for an attempt that is not made."""
         self._state = None
         if self.scope is None:
             self._error = None
-        if self._is_charged and self.rules.budget is not None:
-            self.rules.budget.refund(charged_at)
+        if self._reserved is not None and self.rules.budget is not None:
+            self.rules.budget.refund(self._reserved)
 
     def _record(self, now: float, error: Exception | None, value: object = None) -> None:
         if self._state is None:

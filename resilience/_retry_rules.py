@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from resilience._retry import RetryConfig
     from resilience._retry_budget import RetryBudget
     from resilience._tenacity import CallState
+
 Target: TypeAlias = tuple[Callable[..., Any] | None, tuple[Any, ...], dict[str, Any]]
 """The function that is called, with its arguments: for tenacity's strategies."""
 
@@ -23,31 +24,30 @@ class Rules:
     """What the arguments of a policy mean; made once, shared by its calls, never changed."""
 
     def __init__(self, config: RetryConfig, budget: RetryBudget | None) -> None:
-        on: Any = config.on
-        self.on = on
         self.attempts = config.attempts
+        self.deadline = config.deadline
+        self.budget = budget
+        self.wrap = config.wrap
+
+        self.on: Any = config.on
+        self.types = _types(config.on)
+        # A rejection of ours is retried only when it was meant: `Exception` names everything, but nobody.
+        self.rejections = tuple(each for each in self.types or () if issubclass(each, ResilienceError))
+        self.on_is_tenacity = _is_tenacity_retry(config.on)
         self.on_result = config.on_result
+        self.judges_results = config.on_result is not None
+        if self.on_is_tenacity and not self.judges_results:
+            from resilience._tenacity import asks_about_results
+
+            self.judges_results = asks_about_results(config.on)
+
         self.backoff = _backoff.backoff(config.wait)
         self.strategy: Any = config.wait if callable(config.wait) else None
         self.longest_wait = _backoff.cap_of(self.backoff if self.strategy is None else self.strategy)
         self.stop: Any = config.stop
-        self.budget = budget
-        self.deadline = config.deadline
-        self.wrap = config.wrap
-        self.types: tuple[type[BaseException], ...] | None = None
-        if isinstance(on, (type, tuple)):
-            self.types = cast("Any", on if isinstance(on, tuple) else (on,))
-        # A rejection of ours is retried only when it was meant: `Exception` names everything, but nobody.
-        self.rejections = tuple(each for each in self.types or () if issubclass(each, ResilienceError))
-        self.on_is_tenacity = _is_tenacity_retry(config.on)
-        self.judges_results = config.on_result is not None
-        if self.on_is_tenacity:
-            from resilience._tenacity import asks_about_results
-
-            self.judges_results = self.judges_results or asks_about_results(on)
         self.has_strategies = self.stop is not None or self.strategy is not None
-        self._make_state: type[CallState] | None = None
         self.needs_state = self.on_is_tenacity or self.has_strategies
+        self._make_state: type[CallState] | None = None
 
     def new_state(self, target: Target, started: float) -> CallState:
         """Return the state of a call for tenacity's strategies, which are imported now at the latest."""
@@ -72,6 +72,12 @@ def is_try_again(error: Exception) -> bool:
     """Whether an error is tenacity's ``TryAgain``, which asks for a retry whatever the rules say."""
     tenacity: Any = sys.modules.get("tenacity")
     return isinstance(error, getattr(tenacity, "TryAgain", ()))
+
+
+def _types(on: Any) -> tuple[type[BaseException], ...] | None:
+    if isinstance(on, tuple):
+        return cast("tuple[type[BaseException], ...]", on)
+    return (on,) if isinstance(on, type) else None
 
 
 def _is_tenacity_retry(on: object) -> bool:

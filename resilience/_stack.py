@@ -13,6 +13,7 @@ from types import CoroutineType
 from typing import Any, ParamSpec, TypeVar
 
 from resilience import _arguments
+from resilience._callables import look_like
 from resilience._policy import Policy, decorate, switch
 
 P = ParamSpec("P")
@@ -55,7 +56,9 @@ class Stack(Policy):
     def _wrap(self, function: Callable[P, Awaitable[R]], name: str) -> Callable[P, Awaitable[R]]:
         guarded = function
         for each in reversed(self.config.policies):
-            guarded = each.wrap(guarded, name)
+            layer = each.wrap(guarded, name)
+            look_like(layer, guarded)  # each policy asks what it wraps for its name and its signature
+            guarded = layer
 
         async def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
             if not (self.enabled and switch.active):

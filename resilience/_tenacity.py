@@ -14,7 +14,10 @@ from tenacity import AsyncRetrying, Future, RetryCallState
 
 
 class _MadeWhenRead:
-    """An attribute that is made when it is first read: for what is dear, and rarely read."""
+    """An attribute that is made when it is first read: for what is dear, and rarely read.
+
+    What ``functools.cached_property`` does as well, but on Python 3.11 with a lock.
+    """
 
     def __init__(self, make: Callable[[Any], Any]) -> None:
         self._make = make

@@ -56,7 +56,9 @@ class Timeout(Policy):
                 result = await function(*args, **kwargs)
             except CancelledError as error:
                 if scope.close():
-                    raise expired(limit.seconds, name) from error
+                    if _events.listeners:
+                        _events.emit("timeout.expired", name, seconds=limit.seconds)
+                    raise timeout_error(limit.seconds, name) from error
                 raise
             except BaseException:
                 scope.close()
@@ -93,9 +95,7 @@ def timeout(seconds: _arguments.Seconds, *, name: str | None = None) -> Timeout:
     return Timeout(seconds, name=name)
 
 
-def expired(seconds: float, name: str) -> CallTimeoutError:
-    """Report the expiry to the listeners and make the error to raise."""
-    if _events.listeners:
-        _events.emit("timeout.expired", name, seconds=seconds)
+def timeout_error(seconds: float, name: str) -> CallTimeoutError:
+    """Make the error to raise when a time limit has cut a call off."""
     details = {"policy": name, "timeout": seconds}
     return CallTimeoutError(f"{name}: cut off after {seconds:g} s", details=details)

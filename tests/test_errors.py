@@ -22,7 +22,7 @@ ALL = [
     CircuitBreakerOpenError(retry_after=None, policy="github"),
     RateLimitExceededError("slow down", retry_after=0.0),
     BulkheadFullError(policy="pool", details={"waiting": 3}),
-    CallTimeoutError(),
+    CallTimeoutError("too slow", details={"timeout": 2.0}),
     RetryExhaustedError(attempts=3, elapsed=1.25),
 ]
 
@@ -33,7 +33,7 @@ def test_every_error_can_be_pickled_and_copied(error: ResilienceError) -> None:
     for twin in (pickle.loads(pickle.dumps(error)), copy.copy(error)):
         assert type(twin) is type(error)
         assert (str(twin), twin.code, twin.details) == (str(error), error.code, error.details)
-        assert twin.__dict__ == error.__dict__
+        assert (twin.args, twin.__dict__) == (error.args, error.__dict__)
 
 
 @pytest.mark.parametrize(
@@ -80,8 +80,9 @@ def test_texts_codes_and_details(error: ResilienceError, text: str, code: str, d
 
 
 def test_details_are_a_new_dict_each_time() -> None:
-    error = ResilienceError("x", details={"a": 1})
-    error.details["a"] = 2
+    given = {"a": 1}
+    error = ResilienceError("x", details=given)
+    given["a"] = error.details["a"] = 2
     assert error.details == {"a": 1}
 
 

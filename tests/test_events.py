@@ -87,9 +87,12 @@ def test_a_listener_subscribed_twice_hears_twice_and_leaves_once_at_a_time() -> 
     second()
 
 
-@pytest.mark.parametrize("bad", [None, 3, "listener"])
-def test_a_listener_must_be_a_function(bad: Any) -> None:
-    with pytest.raises(TypeError, match=f"listener must be a function that takes an Event, got {bad!r}"):
+async def async_listener(event: Event) -> None: ...
+
+
+@pytest.mark.parametrize("bad", [None, 3, "listener", async_listener])
+def test_a_listener_must_be_a_plain_function(bad: Any) -> None:
+    with pytest.raises(TypeError, match=f"listener must be a function that is not async, got {bad!r}"):
         subscribe(bad)
 
 
@@ -122,6 +125,17 @@ def test_t72_each_subscription_of_a_broken_listener_is_logged_once(errors_logged
         emit("x.y", "api")
         stop()
         assert len(errors_logged) == expected
+
+
+def test_t72_a_log_that_fails_as_well_hurts_nobody_either() -> None:
+    def fail(_: object) -> None:
+        raise OSError("disk full")
+
+    sink = logger.add(fail, catch=False)
+    stop = subscribe(fail)
+    emit("x.y", "api")
+    stop()
+    logger.remove(sink)
 
 
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from resilience import Policy, inactive, policies, set_active, stack, timeout
-from resilience._policy import as_async
+from resilience._callables import as_async
 
 
 async def plain(value: int, *, twice: bool = False) -> int:
@@ -28,6 +28,10 @@ class Service:
     @timeout(1)
     async def method(self, value: int) -> int:
         return value * self.factor
+
+    async def undecorated(self, value: int) -> int:
+        """Undecorated."""
+        return value
 
     @classmethod
     @timeout(1)
@@ -86,6 +90,26 @@ async def test_t65_partials_callable_objects_and_marked_functions() -> None:
     assert await timeout(2)(Service(2).method)(1) == 2
 
 
+@pytest.mark.parametrize(
+    ("function", "name", "qualified", "documentation"),
+    [
+        (functools.partial(plain, 3), "plain", "plain", plain.__doc__),
+        (functools.partial(Service().undecorated, 3), "undecorated", "Service.undecorated", "Undecorated."),
+        (Service().undecorated, "undecorated", "Service.undecorated", "Undecorated."),
+        (Service(), "Service", "Service", Service.__doc__),
+        (functools.partial(Service(), 3), "Service", "Service", Service.__doc__),
+    ],
+)
+def test_partials_methods_and_objects_lend_their_looks(
+    function: Any, name: str, qualified: str, documentation: str
+) -> None:
+    decorated = timeout(1)(function)
+    assert (decorated.__name__, decorated.__qualname__) == (name, qualified)
+    assert (decorated.__doc__, decorated.__module__) == (documentation, __name__)
+    assert decorated.__wrapped__ is function or decorated.__wrapped__ == function
+    assert inspect.signature(decorated) == inspect.signature(function)
+
+
 async def test_t65_a_def_that_is_annotated_to_return_an_awaitable() -> None:
     def future(value: int) -> "asyncio.Future[int]":
         result = asyncio.get_running_loop().create_future()
@@ -140,6 +164,10 @@ def annotated_sync_function() -> "Nothing[int]":  # noqa: F821
     return 1
 
 
+def badly_annotated_function() -> "not an expression":  # noqa: F722
+    return 1
+
+
 async def generator() -> AsyncIterator[int]:
     yield 1
 
@@ -154,6 +182,7 @@ class Synchronous:
     [
         (sync_function, "sync_function is not async"),
         (annotated_sync_function, "annotated_sync_function is not async"),
+        (badly_annotated_function, "badly_annotated_function is not async"),
         (functools.partial(sync_function), "sync_function is not async"),
         (Synchronous(), "Synchronous is not async"),
         (Service, "Service is not async"),

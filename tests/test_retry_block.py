@@ -243,6 +243,37 @@ async def test_an_attempt_that_is_not_entered_is_a_clear_error() -> None:
             pass
 
 
+@pytest.mark.parametrize("options", [{}, {"deadline": 5}])
+async def test_an_attempt_is_for_one_block(options: Any) -> None:
+    for nested in (True, False):
+        with pytest.raises(RuntimeError, match="an attempt is for one block"):  # noqa: PT012
+            async for attempt in retry(1, **options).attempts():
+                with attempt:
+                    if nested:
+                        with attempt:
+                            pass
+                with attempt:
+                    pass
+        assert innermost.get() is None
+        await asyncio.sleep(100)  # no timer is left that would cancel this
+
+
+async def test_t14_a_stop_async_iteration_of_the_block_does_not_pass_for_the_end_of_the_loop() -> None:
+    async def nothing() -> AsyncIterator[int]:
+        return
+        yield
+
+    entered = 0
+    with pytest.raises(RuntimeError, match="raised StopAsyncIteration") as caught:  # noqa: PT012
+        async for attempt in retry(2, wait=0).attempts():
+            with attempt:
+                entered += 1
+                await anext(nothing())
+    assert entered == 2
+    assert isinstance(caught.value.__cause__, StopAsyncIteration)
+    assert caught.value.__cause__.__notes__ == ["gave up after 2 attempts in 0 s: no attempts left"]
+
+
 async def test_one_loop_for_each_attempts() -> None:
     attempts = retry().attempts()
     async for attempt in attempts:

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from resilience import RetryBudget, _retry_budget, retry
+from resilience._retry_budget import Slice
 
 
 def reserve_all(budget: RetryBudget, at: float, most: int = 1000) -> int:
@@ -88,23 +89,51 @@ def test_never_more_than_counting_each_on_its_own_allows(
     assert len(budget._past) <= 12
 
 
-def test_refund_gives_back_exactly_one_retry_of_its_own_slice() -> None:
+def reserved(budget: RetryBudget, at: float) -> Slice:
+    retry = budget.reserve(at)
+    assert retry is not None
+    return retry
+
+
+def test_refund_gives_back_one_retry_of_its_own_slice() -> None:
     budget = RetryBudget(ratio=0, min_per_second=1, window=10)
-    assert budget.reserve(0.0)
+    first = reserved(budget, 0.0)
     assert reserve_all(budget, 5.0) == 9
-    budget.refund(0.0)
+    budget.refund(first)
     assert budget.snapshot(5.0)["retries"] == 9
     assert reserve_all(budget, 5.0) == 1
-    budget.refund(0.0)  # nothing is left to give back there
-    assert budget.snapshot(5.0)["retries"] == 10
+    assert budget.snapshot(10.0)["retries"] == 10
 
 
 def test_refund_of_what_has_left_the_window_gives_nothing() -> None:
     budget = RetryBudget(ratio=0, min_per_second=1, window=10)
-    assert budget.reserve(0.0)
+    first = reserved(budget, 0.0)
     assert reserve_all(budget, 20.0) == 10
-    budget.refund(0.0)
+    budget.refund(first)
     assert not budget.reserve(20.0)
+
+
+def test_refund_of_what_was_forgotten_gives_nothing() -> None:
+    budget = RetryBudget(ratio=0, min_per_second=1, window=10)
+    first = reserved(budget, 0.0)
+    budget.reset()
+    assert reserve_all(budget, 0.0) == 10
+    budget.refund(first)
+    assert not budget.reserve(0.0)
+
+
+def test_refund_of_a_thread_that_read_the_clock_a_little_earlier() -> None:
+    budget = RetryBudget(ratio=0, min_per_second=1, window=10)
+    budget.count(5.0)
+    budget.refund(reserved(budget, 4.9999))
+    assert budget.snapshot(5.0)["retries"] == 0
+
+
+def test_a_budget_without_end() -> None:
+    budget = RetryBudget(ratio=1e308, min_per_second=1e308, window=10)
+    budget.count(0.0)
+    assert budget.reserve(0.0)
+    assert budget.snapshot(0.0)["retries_left"] > 1e15
 
 
 def test_t63_a_clock_that_is_set_back_does_not_block_it_for_ever() -> None:
@@ -144,7 +173,7 @@ def test_b11_threads_together_never_overshoot() -> None:
 
     def work() -> None:
         barrier.wait()
-        taken.append(sum(budget.reserve(0.0) for _ in range(200)))
+        taken.append(sum(budget.reserve(0.0) is not None for _ in range(200)))
 
     threads = [threading.Thread(target=work) for _ in range(8)]
     for each in threads:

@@ -114,6 +114,17 @@ async def test_the_cap_for_retry_after_is_the_max_of_the_wait() -> None:
     assert await times_of(retry(wait=tenacity.wait_fixed(1)), error, 1) == [0]
 
 
+@pytest.mark.parametrize(
+    "wait", [tenacity.wait_exponential(), tenacity.wait_random_exponential(), tenacity.wait_incrementing()]
+)
+async def test_t31_the_endless_max_that_tenacity_gives_by_default_is_no_cap(wait: Any) -> None:
+    error = ConnectionError()
+    error.retry_after = 86_400  # type: ignore[attr-defined]
+    assert await times_of(retry(wait=wait), error, 1) == [0]
+    error.retry_after = 30  # type: ignore[attr-defined]
+    assert await times_of(retry(wait=wait), error, 1) == [0, 30]
+
+
 async def test_t24_concurrent_calls_have_a_state_each() -> None:
     policy = retry(
         stop=tenacity.stop_after_attempt(4),

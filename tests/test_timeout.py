@@ -2,12 +2,13 @@
 
 import asyncio
 import gc
+import weakref
 from datetime import timedelta
 
 import pytest
 
-from resilience import CallTimeoutError, Event, deadline, inactive, timeout
-from resilience._deadline import TimeLimit
+from resilience import CallTimeoutError, Event, _clock, deadline, inactive, timeout
+from resilience._deadline import Scope, TimeLimit, innermost
 from tests.support.virtual_time import advance, now, run_virtually, settle
 
 
@@ -201,6 +202,32 @@ async def test_a_task_that_outlives_its_scope_is_free_of_it() -> None:
     assert left == [5, None]
 
 
+async def test_tasks_that_start_each_other_inside_of_limits_form_no_chain() -> None:
+    scopes = weakref.WeakSet[Scope]()
+    limit = timeout(5)
+    kept: list[int] = []
+    ended = asyncio.Event()
+
+    async def link(number: int) -> None:
+        @limit
+        async def start_next() -> None:
+            scopes.add(innermost.get())
+            if number:
+                asyncio.get_running_loop().call_soon(lambda: asyncio.ensure_future(link(number - 1)))
+            await settle(3)
+
+        await start_next()
+        if number == 0:
+            gc.collect()
+            kept.append(len(scopes))
+            ended.set()
+
+    await link(50)
+    await ended.wait()
+    await settle()
+    assert kept[0] <= 3
+
+
 async def test_the_event_tells_of_the_expiry(events: list[Event]) -> None:
     with pytest.raises(CallTimeoutError):
         await timeout(2, name="slow").call(asyncio.sleep, 10)
@@ -256,6 +283,25 @@ async def test_calls_that_ended_do_not_delay_the_expiry_of_others() -> None:
     tasks.append(asyncio.create_task(one(9)))
     await asyncio.wait(tasks)
     assert ended == [2.5, 2.75]
+
+
+async def test_t63_a_clock_that_is_set_back_does_not_end_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    policy = timeout(5)
+    virtual = _clock.monotonic
+    with monkeypatch.context() as patch:
+        patch.setattr(_clock, "monotonic", lambda: virtual() + 1_700_000_000)  # frozen time
+        began_before = asyncio.create_task(policy.call(asyncio.sleep, 1000))
+        await asyncio.sleep(1)
+    await asyncio.sleep(1)
+    began_after = asyncio.create_task(policy.call(asyncio.sleep, 1000))
+    await asyncio.wait([began_before, began_after])
+    assert isinstance(began_before.exception(), CallTimeoutError)
+    assert isinstance(began_after.exception(), CallTimeoutError)
+    assert now() <= 2 * 5 + 1
+    began = now()
+    with pytest.raises(CallTimeoutError):
+        await policy.call(asyncio.sleep, 1000)
+    assert now() == began + 5
 
 
 def test_t64_one_policy_serves_several_loops() -> None:
