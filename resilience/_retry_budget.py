@@ -2,7 +2,8 @@
 
 In any ``window`` seconds there are at most ``ratio`` retries per call and ``min_per_second`` retries per
 second. Only retries are charged, never first attempts, so a budget that is used up makes calls fail
-sooner but never fewer. It counts calls, not calls in flight, which pile up just when everything fails.
+sooner but never fewer; nor is a retry charged after a rejection by a policy of ours, as that attempt did
+not reach the other side. It counts calls, not calls in flight, which pile up just when everything fails.
 The idea is Finagle's (Twitter, "RetryBudget"); the window has ten slices.
 """
 

@@ -205,7 +205,8 @@ class Call:
         left = _deadline.remaining(now)
         if delay >= _backoff.FOREVER or (left is not None and left <= delay):
             return obstacle
-        if rules.budget is not None:
+        # What a policy of ours refused did not reach the other side: to repeat it adds no load there.
+        if rules.budget is not None and not isinstance(self._error, RejectedError):
             self._reserved = rules.budget.reserve(now)
             if self._reserved is None:
                 return "budget"

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from resilience import RetryBudget, _retry_budget, retry
+from resilience import CircuitBreakerOpenError, RetryBudget, _retry_budget, retry
 from resilience._retry_budget import Slice
+from tests.support.virtual_time import now
 
 
 def reserve_all(budget: RetryBudget, at: float, most: int = 1000) -> int:
@@ -212,3 +213,18 @@ def test_each_policy_has_a_budget_of_its_own_unless_given_one() -> None:
     assert retry().budget is not retry().budget
     assert retry(budget=shared).budget is retry(budget=shared).budget is shared
     assert retry(budget=None).budget is None
+
+
+async def test_repeating_what_our_own_policies_refused_is_not_charged() -> None:
+    policy = retry(attempts=None, deadline=60, on=CircuitBreakerOpenError, wait=1, budget=RetryBudget(0, 0))
+    refusals = iter([CircuitBreakerOpenError(retry_after=2), CircuitBreakerOpenError(retry_after=3)])
+
+    @policy
+    async def call() -> str:
+        if error := next(refusals, None):
+            raise error
+        return "admitted"
+
+    assert await call() == "admitted"
+    assert now() == 5
+    assert policy.snapshot()["budget"]["retries"] == 0
