@@ -4,7 +4,7 @@ from resilience import errors as errors
 from resilience._breaker_phases import CircuitState
 from resilience._cache import Cached, CacheInfo, cached
 from resilience._cache_store import CacheEntry, CacheStore
-from resilience._circuit_breaker import CircuitBreaker, circuit_breaker
+from resilience._circuit_breaker import CircuitBreaker, CircuitOfKey, circuit_breaker
 from resilience._deadline import deadline
 from resilience._errors import (
     BulkheadFullError,
@@ -24,7 +24,7 @@ from resilience._map_errors import MapErrors, map_errors
 from resilience._metrics import TrackMetrics, track_metrics
 from resilience._metrics_registry import MetricsRegistry, metrics
 from resilience._policy import Policy, inactive, policies, set_active
-from resilience._rate_limit import RateLimit, rate_limited
+from resilience._rate_limit import LimitOfKey, RateLimit, rate_limited
 from resilience._retry import Retry, retry
 from resilience._retry_budget import RetryBudget
 from resilience._sliding_window import SlidingWindow
@@ -41,12 +41,14 @@ __all__ = [
     "CallTimeoutError",
     "CircuitBreaker",
     "CircuitBreakerOpenError",
+    "CircuitOfKey",
     "CircuitState",
     "Counter",
     "Event",
     "Gauge",
     "Histogram",
     "LeakyBucket",
+    "LimitOfKey",
     "MapErrors",
     "MetricsRegistry",
     "Policy",

@@ -20,7 +20,6 @@ path off first and on last.
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -40,9 +39,7 @@ from resilience._breaker_phases import (
     Trip,
 )
 from resilience._breaker_windows import TripRule
-
-# Builds without the GIL have no straight path: there everybody takes the lock.
-HAS_GIL: bool = getattr(sys, "_is_gil_enabled", lambda: True)()
+from resilience._interpreter import HAS_GIL
 
 
 @dataclass(frozen=True, slots=True)

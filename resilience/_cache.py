@@ -32,10 +32,11 @@ from resilience._cache_config import (
 )
 from resilience._cache_key import CallKeys, InstanceTokens, KeyFunction, argument_keys, own_keys, text_keys
 from resilience._cache_load import Call, Loads
-from resilience._cache_memory import HAS_GIL, Container, ContainerStore, MemoryStore
+from resilience._cache_memory import Container, ContainerStore, MemoryStore
 from resilience._cache_shared import SharedStore
 from resilience._cache_store import CacheStore, Entry, Store
 from resilience._callables import is_decoratable
+from resilience._interpreter import HAS_GIL
 from resilience._policy import Policy, guarded_function, switch
 
 P = ParamSpec("P")

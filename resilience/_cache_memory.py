@@ -6,7 +6,6 @@ an entry is replaced, never changed.
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable, Iterable
@@ -15,11 +14,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from weakref import WeakValueDictionary
 
 from resilience._cache_store import DONE, Entry, Rest, Store, TagIndex
+from resilience._interpreter import HAS_GIL
 
 if TYPE_CHECKING:
     import cachetools
-
-HAS_GIL: bool = getattr(sys, "_is_gil_enabled", lambda: True)()
 
 Container: TypeAlias = "cachetools.Cache[Any, Any]"
 

@@ -24,8 +24,7 @@ from types import TracebackType
 from typing import Any, ClassVar, TypeAlias, TypeVar, cast
 
 from resilience import _arguments, _clock
-
-HAS_GIL: bool = getattr(sys, "_is_gil_enabled", lambda: True)()
+from resilience._interpreter import HAS_GIL
 
 BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 """The upper, inclusive bounds of the buckets: calls over a network, in seconds."""

@@ -9,7 +9,6 @@ they share its line.
 from __future__ import annotations
 
 import math
-import sys
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -20,8 +19,6 @@ from resilience import _arguments
 
 if TYPE_CHECKING:
     from resilience._line import Line
-
-HAS_GIL: bool = getattr(sys, "_is_gil_enabled", lambda: True)()
 
 SET_BACK = 10.0
 """Seconds by which a stamp may lie in the future: a thread can be interrupted between reading the clock

@@ -17,7 +17,8 @@ from typing import Any, ParamSpec, TypeVar, overload
 from resilience import _arguments, _clock, _events
 from resilience._callables import full_name, is_decoratable
 from resilience._errors import RejectedError
-from resilience._instruments import HAS_GIL, Counter, Histogram
+from resilience._instruments import Counter, Histogram
+from resilience._interpreter import HAS_GIL
 from resilience._metrics_registry import MetricsRegistry, label_set, metrics
 from resilience._policy import Policy, switch
 

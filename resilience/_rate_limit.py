@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeAlias, TypeVar, cast, over
 
 from resilience import _arguments, _clock, _events
 from resilience._errors import RateLimitExceededError
+from resilience._interpreter import HAS_GIL
 from resilience._keys import KeyTable
 from resilience._leaky_bucket import LeakyBucket, adopt, is_async_limiter
-from resilience._limiters import HAS_GIL, KeyedLimiter, Limiter
+from resilience._limiters import KeyedLimiter, Limiter
 from resilience._line import Exclusive, Waiter, arrive, turn
 from resilience._policy import Policy
 from resilience._rate_limit_door import Door

@@ -15,13 +15,10 @@ import threading
 from collections import deque
 
 from resilience import _arguments
+from resilience._interpreter import HAS_GIL
 
 _SLICES = 10
 _ROUNDING = 1e-9  # 0.29 x 100 is a little less than 29
-
-# Builds without the GIL have no straight-line path: there a slice looks finished to everybody who does
-# not hold the lock.
-_HAS_GIL: bool = getattr(sys, "_is_gil_enabled", lambda: True)()
 
 
 class Slice:
@@ -36,7 +33,7 @@ class Slice:
 
     def __init__(self, start: float, end: float) -> None:
         self.start = start
-        self.end = end if _HAS_GIL else -math.inf
+        self.end = end if HAS_GIL else -math.inf
         self.calls = 0
         self.retries = 0
         self.last_retry = start

@@ -159,7 +159,7 @@ def test_reset_forgets_everything() -> None:
 
 
 def test_without_the_gil_every_call_takes_the_lock(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_retry_budget, "_HAS_GIL", False)
+    monkeypatch.setattr(_retry_budget, "HAS_GIL", False)
     budget = RetryBudget(ratio=1, min_per_second=0)
     for _ in range(3):
         budget.count(0.0)
