@@ -51,16 +51,19 @@ def runs(full_run: subprocess.CompletedProcess[str]) -> dict[str, dict[str, Any]
 # --- The full run -----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_exit_status_tells_that_no_call_was_lost(full_run: subprocess.CompletedProcess[str]) -> None:
     assert full_run.returncode == 0, full_run.stdout + full_run.stderr
 
 
+@pytest.mark.slow
 def test_json_names_the_seed_and_the_ways(full_run: subprocess.CompletedProcess[str]) -> None:
     report = json.loads(full_run.stdout)
     assert (report["seed"], report["lost"]) == (7, 0)
     assert list(report["runs"]) == ["plain httpx", "six decorators", "ready-made client"]
 
 
+@pytest.mark.slow
 def test_every_run_has_the_same_figures(runs: dict[str, dict[str, Any]]) -> None:
     for figures in runs.values():
         assert list(figures) == [
@@ -73,12 +76,14 @@ def test_every_run_has_the_same_figures(runs: dict[str, dict[str, Any]]) -> None
         assert 0 <= figures["p50"] <= figures["p95"] <= figures["seconds"]
 
 
+@pytest.mark.slow
 def test_the_server_counts_each_request_once(runs: dict[str, dict[str, Any]]) -> None:
     for figures in runs.values():
         requests = dict(figures["requests"])
         assert requests.pop("received") == sum(requests.values())
 
 
+@pytest.mark.slow
 def test_plain_httpx_sends_each_call_once_and_loses_what_fails(runs: dict[str, dict[str, Any]]) -> None:
     plain = runs["plain httpx"]
     assert plain["requests"]["received"] == 600
@@ -87,6 +92,7 @@ def test_plain_httpx_sends_each_call_once_and_loses_what_fails(runs: dict[str, d
     assert plain["retries"] == plain["waits"] == plain["circuit_openings"] == plain["cache_hits"] == 0
 
 
+@pytest.mark.slow
 def test_the_six_decorators_lose_nothing_and_ask_once_per_user(runs: dict[str, dict[str, Any]]) -> None:
     decorated = runs["six decorators"]
     assert decorated["lost"] == 0
@@ -97,12 +103,14 @@ def test_the_six_decorators_lose_nothing_and_ask_once_per_user(runs: dict[str, d
     assert 0 < decorated["requests"]["received"] - 120 <= decorated["retries"]
 
 
+@pytest.mark.slow
 def test_the_circuit_opens_in_the_outage_and_spares_the_server(runs: dict[str, dict[str, Any]]) -> None:
     decorated = runs["six decorators"]
     assert decorated["circuit_openings"] >= 1
     assert 0 < decorated["requests"]["outage"] < runs["plain httpx"]["requests"]["outage"]
 
 
+@pytest.mark.slow
 def test_the_ready_made_client_loses_nothing(runs: dict[str, dict[str, Any]]) -> None:
     client = runs["ready-made client"]
     assert client["lost"] == 0
