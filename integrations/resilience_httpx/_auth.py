@@ -15,11 +15,9 @@ from urllib.parse import urlencode
 import httpx
 
 from resilience import _arguments
+from resilience_httpx._call import current
 from resilience_httpx._origins import origin_of, parse_origin
 from resilience_httpx._redaction import hide_parameter
-
-HOME = "resilience.home"
-"""Key of ``request.extensions``: the origin that credentials go to unless they name their own."""
 
 CREDENTIAL_HEADERS = "resilience.credential_headers"
 """Key of ``request.extensions``: the headers that must not follow a redirect to another origin."""
@@ -45,10 +43,12 @@ class OriginAuth(httpx.Auth):
         origin = origin_of(request.url)
         if self._origins is not None:
             return origin in self._origins
-        home = request.extensions.get(HOME)
-        if home is None:  # a plain httpx client
-            home = self._first = self._first or origin
-        return bool(origin == home)
+        call = current.get(None)
+        if call is not None and call.sent is request:
+            return origin == call.home
+        # A plain httpx client, maybe in a hook of one of ours.
+        self._first = self._first or origin
+        return origin == self._first
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(...)"

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 import httpx
 
 from resilience_httpx._errors import StatusError
+from resilience_httpx._requests import fresh_copy
 from resilience_httpx._sending import TRANSIENT_STATUSES, is_idempotent, is_replayable
 
 Send: TypeAlias = Callable[[httpx.Request], Awaitable[httpx.Response]]
@@ -22,14 +23,17 @@ class Call:
     """One call of `send`, with all its attempts.
 
     Args:
-        request: The request as the caller made it; never changed.
+        given: The request that the caller gave. The first attempt sends this very object, as httpx does,
+            and so it may change: by credentials, by hooks, by the time limits that httpx puts into it.
+        home: The client's own origin, which credentials go to unless they name others.
         stream: Whether the caller reads the body.
         auth: As it was given to `send`.
         follow_redirects: As it was given to `send`.
         retries: Whether anything is sent again at all.
 
     Attributes:
-        sent: The request as the current attempt began.
+        request: The request as the caller made it; never sent, never changed.
+        sent: The request that the current attempt began with.
         answer: The last response with an error status, as an error; it may still hold a connection.
         failure: What ended the last attempt that failed.
         new_cookies: The names of the cookies that failed attempts brought.
@@ -40,6 +44,8 @@ class Call:
         "auth",
         "failure",
         "follow_redirects",
+        "given",
+        "home",
         "new_cookies",
         "request",
         "retries",
@@ -48,9 +54,18 @@ class Call:
     )
 
     def __init__(
-        self, request: httpx.Request, *, stream: bool, auth: Any, follow_redirects: Any, retries: bool
+        self,
+        given: httpx.Request,
+        *,
+        home: str,
+        stream: bool,
+        auth: Any,
+        follow_redirects: Any,
+        retries: bool,
     ) -> None:
-        self.request = request
+        self.given = given
+        self.home = home
+        self.request = fresh_copy(given)
         self.stream = stream
         self.auth = auth
         self.follow_redirects = follow_redirects

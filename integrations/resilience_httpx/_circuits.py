@@ -8,6 +8,7 @@ them. So its handle (``state``, ``force_open``, ``reset`` ...) is that of the cl
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from weakref import WeakKeyDictionary
 
@@ -45,17 +46,17 @@ def guard(breaker: CircuitBreaker, send: Send, use: str, home: str | None) -> Se
     """
     if breaker.config.key is not None:
         return breaker.wrap(send, use)
-    family = _families.get(breaker)
-    if family is None:
-        family = _families[breaker] = _Family(breaker)
-    family.claim(home)
+    with _lock:
+        family = _families.get(breaker)
+        if family is None:
+            family = _families[breaker] = _Family(breaker)
+    if home is not None:
+        family.claim(home)
     own, others = breaker.wrap(send, use), family.others.wrap(send, use)
 
     async def guarded(request: httpx.Request) -> httpx.Response:
         origin = origin_of(request.url)
-        if family.own is None:
-            family.claim(origin)
-        if origin == family.own:
+        if origin == (family.own or family.claim(origin)):
             return await own(request)
         return await (others if breaker.enabled else send)(request)
 
@@ -69,11 +70,14 @@ class _Family:
         self.own: str | None = None
         self.others = CircuitBreaker(replace(breaker.config, key=_origin), name=None)
 
-    def claim(self, origin: str | None) -> None:
-        if self.own is None:
-            self.own = origin
+    def claim(self, origin: str) -> str:
+        """Let the breaker itself guard an origin, unless it has one; return the one that it has."""
+        with _lock:
+            self.own = self.own or origin
+            return self.own
 
 
+_lock = threading.Lock()
 _families: WeakKeyDictionary[CircuitBreaker, _Family] = WeakKeyDictionary()
 
 

@@ -10,9 +10,8 @@ import httpx
 
 from resilience import CircuitBreaker, Policy, RateLimit, Retry
 from resilience._arguments import Seconds
-from resilience_httpx._mixin import DEFAULT, DefaultPolicy, ResilientMixin
+from resilience_httpx._mixin import DEFAULT, Auth, DefaultPolicy, ResilientMixin
 
-Auth: TypeAlias = httpx.Auth | tuple[str | bytes, str | bytes] | Callable[[httpx.Request], httpx.Request]
 Pairs: TypeAlias = httpx.Headers | Mapping[str, str] | Mapping[bytes, bytes] | Sequence[tuple[str, str]]
 
 
@@ -50,6 +49,9 @@ class ResilientClient(ResilientMixin, httpx.AsyncClient):
     the method, if nothing was sent. ``Retry-After`` is a lower bound of the wait. When no attempt is left,
     the last response is returned. The body is read within the attempt; with ``stream()`` the attempt ends
     with the headers.
+
+    A task that is cancelled while its request begins or waits for a connection can cost httpx 0.28 that
+    connection for good (httpcore#1093), with this client as without; httpx2 has mended it.
 
     Policies can be chosen for one call: ``client.get(url, extensions={"retry": None})``, likewise
     ``rate_limit``, ``circuit_breaker``, ``attempt_timeout`` and ``total_timeout``.

@@ -32,7 +32,7 @@ from typing import Any, TypeVar, cast
 import httpx
 
 from resilience import CallTimeoutError, RejectedError, ResilienceError
-from resilience_httpx._failures import is_unmapped
+from resilience_httpx._failures import is_unmapped, request_of
 from resilience_httpx._origins import without_secrets
 from resilience_httpx._retry_after import retry_after
 
@@ -96,6 +96,7 @@ class StatusError(HTTPClientError, httpx.HTTPStatusError):
     """
 
     default_code = "http_status_error"
+    response: httpx.Response
 
     def __init__(
         self,
@@ -107,8 +108,12 @@ class StatusError(HTTPClientError, httpx.HTTPStatusError):
         details: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(message, request=request, response=response, code=code, details=details)
-        asks = response.status_code in _ASK_FOR_A_PAUSE
-        self.retry_after = retry_after(response.headers, time.time()) if asks else None
+        self.retry_after = _asked_pause(response)
+
+    @property
+    def status_code(self) -> int:
+        """The status of the response."""
+        return self.response.status_code
 
     def _describe(self) -> str:
         status = self.response.status_code
@@ -183,11 +188,21 @@ _BY_STATUS: Mapping[int, type[StatusError]] = {
 }
 
 
-def status_error(response: httpx.Response, request: httpx.Request | None = None) -> StatusError:
+def status_error(response: httpx.Response) -> StatusError:
     """Make the error that a response with an error status stands for."""
     status = response.status_code
     kind = _BY_STATUS.get(status, ServerError if status >= 500 else StatusError)
-    return kind(request=request or response.request, response=response)
+    return kind(request=response.request, response=response)
+
+
+def note_retry_after(error: httpx.HTTPStatusError) -> None:
+    """Let an error of httpx's say how long the server asks to be left alone, as ours do."""
+    cast("Any", error).retry_after = _asked_pause(error.response)
+
+
+def _asked_pause(response: httpx.Response) -> float | None:
+    asks = response.status_code in _ASK_FOR_A_PAUSE
+    return retry_after(response.headers, time.time()) if asks else None
 
 
 def client_error(error: Exception, request: httpx.Request, *, typed: bool) -> Exception:
@@ -195,7 +210,7 @@ def client_error(error: Exception, request: httpx.Request, *, typed: bool) -> Ex
 
     Args:
         error: What ended the call.
-        request: The request as the caller made it.
+        request: The request that the caller gave, for errors that know none.
         typed: Whether errors of the network become `NetworkError` and `RequestTimeoutError`.
     """
     if isinstance(error, CallTimeoutError):
@@ -206,11 +221,12 @@ def client_error(error: Exception, request: httpx.Request, *, typed: bool) -> Ex
         return error
     if isinstance(error, httpx.HTTPStatusError):  # raised by an event hook
         return _with_notes(status_error(error.response), error)
+    failed = request_of(error) or request
     if isinstance(error, httpx.TimeoutException):
-        return _with_notes(_both(RequestTimeoutError, type(error))(request=request), error)
+        return _with_notes(_both(RequestTimeoutError, type(error))(request=failed), error)
     if isinstance(error, (httpx.NetworkError, httpx.RemoteProtocolError, httpx.ProxyError)):
-        return _with_notes(_both(NetworkError, type(error))(request=request), error)
-    return _with_notes(NetworkError(request=request), error) if is_unmapped(error) else error
+        return _with_notes(_both(NetworkError, type(error))(request=failed), error)
+    return _with_notes(NetworkError(request=failed), error) if is_unmapped(error) else error
 
 
 def _adopted(

@@ -58,7 +58,7 @@ def never_sent(error: Exception, request: httpx.Request | None) -> bool:
     """
     if not isinstance(error, _NOT_CONNECTED) or isinstance(error, RejectedError):
         return False
-    if _request_of(error) not in (None, request):
+    if request_of(error) not in (None, request):
         return False
     cause = error.__cause__
     if cause is None or _top_package(cause) != "aiohttp":
@@ -66,9 +66,10 @@ def never_sent(error: Exception, request: httpx.Request | None) -> bool:
     return any(kind.__name__ in _AIOHTTP_NOT_CONNECTED for kind in type(cause).__mro__)
 
 
-def _request_of(error: httpx.RequestError) -> httpx.Request | None:
+def request_of(error: Exception) -> httpx.Request | None:
+    """Return the request that failed, which a redirect or an auth flow may have made, if it is known."""
     try:
-        return error.request
+        return error.request if isinstance(error, httpx.HTTPError) else None
     except RuntimeError:  # never attached
         return None
 

@@ -7,14 +7,14 @@ base class knows of redirects, cookies, authentication, hooks and proxies happen
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import httpx
 
 from resilience import CircuitBreaker, Policy, RateLimit, Retry, Timeout, _arguments, retry, timeout
-from resilience_httpx._auth import CREDENTIAL_HEADERS, HOME
+from resilience_httpx._auth import CREDENTIAL_HEADERS
 from resilience_httpx._bodies import hold, read
 from resilience_httpx._call import Call, current
 from resilience_httpx._circuits import circuit_per_origin
@@ -25,9 +25,13 @@ from resilience_httpx._redaction import watch_log
 from resilience_httpx._requests import cookies_set_by, fresh_copy, renew_cookies
 
 if TYPE_CHECKING:
+    from httpx._client import UseClientDefault
+
     _Client = httpx.AsyncClient
 else:
     _Client = object
+
+Auth: TypeAlias = httpx.Auth | tuple[str | bytes, str | bytes] | Callable[[httpx.Request], httpx.Request]
 
 _KEPT_PIPELINES = 64
 
@@ -118,13 +122,13 @@ class ResilientMixin(_Client):
         request: httpx.Request,
         *,
         stream: bool = False,
-        auth: Any = httpx.USE_CLIENT_DEFAULT,
-        follow_redirects: Any = httpx.USE_CLIENT_DEFAULT,
+        auth: Auth | UseClientDefault | None = httpx.USE_CLIENT_DEFAULT,
+        follow_redirects: bool | UseClientDefault = httpx.USE_CLIENT_DEFAULT,
     ) -> httpx.Response:
         """Send a request under the policies of the client; see ``httpx.AsyncClient.send``.
 
         Args:
-            request: The request; it is copied for each attempt and not changed.
+            request: The request. Later attempts send copies of what it was before the first.
             stream: Whether the caller reads the body. Then the attempt ends with the headers.
             auth: Credentials in place of the client's.
             follow_redirects: Whether to follow redirects, in place of the client's setting.
@@ -134,11 +138,16 @@ class ResilientMixin(_Client):
         """
         pipeline = self._pipeline_for(request)
         call = Call(
-            request, stream=stream, auth=auth, follow_redirects=follow_redirects, retries=pipeline.retries
+            request,
+            home=self._home(request),
+            stream=stream,
+            auth=auth,
+            follow_redirects=follow_redirects,
+            retries=pipeline.retries,
         )
         token = current.set(call)
         try:
-            return await pipeline.send(request)
+            return await pipeline.send(call.request)
         finally:
             current.reset(token)
             await call.end()
@@ -146,21 +155,25 @@ class ResilientMixin(_Client):
     async def _attempt(self, request: httpx.Request) -> httpx.Response:
         """Send a request once, and read the body unless the caller does."""
         call = current.get()
-        copy = fresh_copy(request, {HOME: self._home(request)})
-        if call.answer is not None:
-            call.new_cookies |= cookies_set_by(call.answer.response)
-            await call.drop_answer()
-        if call.new_cookies:
-            renew_cookies(copy, call.new_cookies, self.cookies)
-        call.sent = copy
+        call.sent = call.given if call.sent is None else await self._another(request, call)
         response = await super().send(
-            copy, stream=True, auth=call.auth, follow_redirects=call.follow_redirects
+            call.sent, stream=True, auth=call.auth, follow_redirects=call.follow_redirects
         )
         if call.may_drop(response):
             await hold(response)
         elif not call.stream:
             await read(response)
         return response
+
+    async def _another(self, request: httpx.Request, call: Call) -> httpx.Request:
+        """Make the request of another attempt, after one that failed."""
+        copy = fresh_copy(request)
+        if call.answer is not None:
+            call.new_cookies |= cookies_set_by(call.answer.response)
+            await call.drop_answer()
+        if call.new_cookies:
+            renew_cookies(copy, call.new_cookies, self.cookies)
+        return copy
 
     def _redirect_headers(self, request: httpx.Request, url: httpx.URL, method: str) -> httpx.Headers:
         """Drop the credentials on the way to another origin; httpx itself drops ``Authorization`` only."""

@@ -41,9 +41,10 @@ from resilience import (
 from resilience_httpx._bodies import read, read_if_short
 from resilience_httpx._call import Call, Send, current
 from resilience_httpx._circuits import NeutralError, guard
-from resilience_httpx._errors import client_error, status_error
-from resilience_httpx._failures import is_wire_fault
+from resilience_httpx._errors import client_error, note_retry_after, status_error
+from resilience_httpx._failures import is_wire_fault, request_of
 from resilience_httpx._narrowing import narrowed
+from resilience_httpx._origins import origin_of
 from resilience_httpx._sending import NOT_REPLAYABLE, is_replayable, may_be_sent_again
 
 _AROUND_THE_CALL = ("fallback", "map_errors", "track_metrics")
@@ -122,18 +123,26 @@ def _judged(attempt: Send) -> Send:
         try:
             response = await attempt(request)
         except Exception as error:
-            if is_wire_fault(error):
+            if isinstance(error, httpx.HTTPStatusError):  # raised by an event hook
+                note_retry_after(error)
+            if _tells_of(request, error):
                 raise
             raise NeutralError(error) from error
         if response.status_code < 400:
             return response
-        answer = current.get().answer = status_error(response, request)
+        answer = current.get().answer = status_error(response)
         try:
-            raise answer if is_wire_fault(answer) else NeutralError(answer)
+            raise answer if _tells_of(request, answer) else NeutralError(answer)
         finally:
             del answer  # an error in a local variable of its own traceback would be a cycle
 
     return judged
+
+
+def _tells_of(request: httpx.Request, error: Exception) -> bool:
+    """Whether a failure tells of the server that the request was for; a redirect may lead elsewhere."""
+    failed = request_of(error)
+    return is_wire_fault(error) and (failed is None or origin_of(failed.url) == origin_of(request.url))
 
 
 def _observed(send: Send) -> Send:
@@ -150,8 +159,7 @@ def _observed(send: Send) -> Send:
             current.get().failure = failure
             raise
         try:
-            if not isinstance(error, RejectedError):
-                current.get().failure = error
+            current.get().failure = error
             raise error
         finally:
             del error
@@ -187,8 +195,7 @@ def _answered(send: Send, *, raises: bool) -> Send:
             call.answer = None  # it is the caller's now
             if not call.stream:
                 await read(answer.response)
-            response: httpx.Response = answer.response
-            return response
+            return answer.response
         finally:
             del error, answer
 
@@ -197,7 +204,7 @@ def _answered(send: Send, *, raises: bool) -> Send:
 
 def _last_failure(call: Call, failure: Exception) -> Exception:
     """Return what the caller shall see of a call that failed."""
-    if isinstance(failure, RejectedError) and call.failure is not None:
+    if isinstance(failure, RejectedError) and call.failure not in (None, failure):
         # A policy that refuses another attempt must not hide how the last one ended.
         call.failure.add_note(f"not sent again: {failure}")
         return call.failure
@@ -219,7 +226,7 @@ def _presented(send: Send, *, typed: bool) -> Send:
         try:
             return await send(request)
         except Exception as error:
-            shown = client_error(error, request, typed=typed)
+            shown = client_error(error, current.get().given, typed=typed)
             try:
                 if shown is error:
                     raise
@@ -235,4 +242,6 @@ def _cause(error: Exception) -> BaseException | None:
     last = current.get().failure
     if isinstance(error, CallTimeoutError) and last is not None and last is not error:
         return last
+    if isinstance(error, httpx.HTTPStatusError):
+        return None  # its text has the whole URL
     return error.__cause__ if isinstance(error, ResilienceError) else error

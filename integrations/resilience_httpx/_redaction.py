@@ -16,7 +16,8 @@ import httpx
 _HIDDEN = "REDACTED"
 
 _SENSITIVE = re.compile(
-    r"key|token|secret|passw|pwd|auth|credential|signature|session|^(sig|code|appid|app_id|jwt|hmac)$",
+    r"key(?!word)|token|secret|passw|pwd|auth(?!or(?!i))|credential|signature|session"
+    r"|^(sig|code|appid|app_id|jwt|hmac)$",
     re.IGNORECASE,
 )
 _named: set[str] = set()

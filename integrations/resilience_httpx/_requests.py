@@ -1,4 +1,4 @@
-"""The request that one attempt sends: a copy, so that credentials, hooks and cookies start afresh."""
+"""Copies of a request, so that credentials, hooks and cookies of each attempt start afresh."""
 
 from __future__ import annotations
 
@@ -7,19 +7,14 @@ from collections.abc import Collection
 import httpx
 
 
-def fresh_copy(request: httpx.Request, extensions: dict[str, object]) -> httpx.Request:
-    """Copy a request; the copy shares nothing that sending may change, its body apart.
-
-    Args:
-        request: The request as the caller made it.
-        extensions: What is to be added to its extensions.
-    """
+def fresh_copy(request: httpx.Request) -> httpx.Request:
+    """Copy a request; the copy shares nothing that sending may change, its body apart."""
     copy = httpx.Request(
         request.method,
         request.url,
         headers=request.headers,
         stream=request.stream,
-        extensions={**request.extensions, **extensions},
+        extensions={**request.extensions},
     )
     if isinstance(request.stream, httpx.ByteStream):
         copy.read()  # so that hooks and transports find the body as they are used to

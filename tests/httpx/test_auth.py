@@ -8,8 +8,9 @@ import sys
 import httpx
 import pytest
 
-from resilience import retry
+from resilience import circuit_breaker, retry
 from resilience_httpx import APIKeyAuth, BasicAuth, BearerAuth, ResilientClient
+from resilience_httpx._redaction import redacted
 from tests.support.http_server import http_server, redirect, reply
 
 
@@ -18,10 +19,11 @@ class Api:
 
     def __init__(self) -> None:
         self.requests: list[httpx.Request] = []
+        self.statuses = [200]
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
         self.requests.append(request)
-        return httpx.Response(200)
+        return httpx.Response(self.statuses.pop(0) if len(self.statuses) > 1 else self.statuses[0])
 
     def header(self, name: str) -> list[str | None]:
         return [request.headers.get(name) for request in self.requests]
@@ -86,14 +88,36 @@ async def test_origins_can_be_named(api: Api) -> None:
     assert api.header("Authorization") == ["Bearer t", "Bearer t", None, "Bearer u"]
 
 
-async def test_the_callers_request_is_not_changed(api: Api) -> None:
-    async with client(api, auth=APIKeyAuth("k", query="key")) as calls:
-        request = calls.build_request("GET", "/a")
-        await calls.send(request)
-        await calls.send(request, auth=BearerAuth("t"))
-    assert str(request.url) == "https://h/a"
-    assert "Authorization" not in request.headers
-    assert [each.url.query for each in api.requests] == [b"key=k", b""]
+async def test_only_the_request_that_is_sent_bears_the_credentials(api: Api) -> None:
+    seen: list[httpx.Request] = []
+
+    def by_url(request: httpx.Request) -> httpx.URL:
+        seen.append(request)
+        return request.url
+
+    breaker = circuit_breaker(key=by_url)
+    api.statuses = [503, 503, 200]
+    async with client(
+        api, auth=APIKeyAuth("k", query="key"), circuit_breaker=breaker, retry=retry(attempts=3, wait=0)
+    ) as calls:
+        await calls.get("/a")
+    assert [str(each.url) for each in api.requests] == ["https://h/a?key=k"] * 3
+    assert {str(each.url) for each in seen} == {"https://h/a"}
+
+
+async def test_a_plain_client_in_a_hook_has_credentials_of_its_own(api: Api) -> None:
+    auth = BearerAuth("t")
+    async with httpx.AsyncClient(auth=auth, transport=httpx.MockTransport(api)) as plain:
+
+        async def look_up(request: httpx.Request) -> None:
+            await plain.get("https://keys/")
+
+        async with client(api, auth=auth, event_hooks={"request": [look_up]}) as calls:
+            await calls.get("/")
+    assert [(each.url.host, each.headers.get("Authorization")) for each in api.requests] == [
+        ("keys", "Bearer t"),
+        ("h", "Bearer t"),
+    ]
 
 
 @pytest.mark.real_time
@@ -202,6 +226,22 @@ async def test_h6_2_the_log_of_httpx_shows_no_secrets(api: Api, caplog: pytest.L
         "https://h/plain",
     ]
     assert isinstance(caplog.records[-1].args[1], httpx.URL)
+
+
+@pytest.mark.parametrize(
+    ("name", "hidden"),
+    [
+        *((name, False) for name in ("author", "author_id", "keyword", "keywords", "page", "postcode")),
+        *(
+            (name, True)
+            for name in ("authorization", "oauth", "auth", "apikey", "key", "KEY", "code", "sig")
+        ),
+        *((name, True) for name in ("refresh_token", "client_secret", "password", "passwd", "session_id")),
+    ],
+)
+def test_h6_2_a_parameter_is_hidden_if_its_name_sounds_like_a_secret(name: str, hidden: bool) -> None:
+    url = redacted(httpx.URL(f"https://h/?{name}=s3cr3t"))
+    assert ("s3cr3t" not in str(url)) is hidden
 
 
 def test_h6_2_other_records_of_the_logger_pass_unchanged(caplog: pytest.LogCaptureFixture) -> None:

@@ -2,9 +2,13 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import gc
 import threading
+import time
+import traceback
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -182,6 +186,14 @@ async def test_policies_for_one_call() -> None:
             assert response.status_code == 200
 
 
+async def test_policies_that_stay_the_same_are_put_together_once() -> None:
+    policy = retry(attempts=2)
+    async with client(Api(200)) as calls:
+        for _ in range(3):
+            await calls.get("/", extensions={"retry": policy, "attempt_timeout": 5})
+        assert len(calls._pipelines) == 2
+
+
 async def test_policies_made_anew_for_each_call_do_not_pile_up() -> None:
     async with client(Api(200)) as calls:
         for number in range(300):
@@ -219,6 +231,23 @@ async def test_t31_a_retry_after_past_the_total_timeout_ends_the_call_at_once() 
     async with client(api, total_timeout=10) as calls:
         assert (await calls.get("/")).status_code == 503
     assert api.times == [0.0]
+
+
+@pytest.mark.parametrize("raises", [False, True])
+async def test_t31_retry_after_counts_too_if_a_hook_raises_the_status(raises: bool) -> None:
+    async def raise_for_status(response: httpx.Response) -> None:
+        response.raise_for_status()
+
+    asked = httpx.Response(429, headers={"Retry-After": "7"})
+    api = Api(asked, 200, asked, asked, asked)
+    hooks = {"response": [raise_for_status]}
+    async with client(api, event_hooks=hooks, raise_for_status=raises) as calls:
+        assert (await calls.get("/")).status_code == 200
+        assert api.times == [0.0, 7.0]
+        with pytest.raises(httpx.HTTPStatusError) as caught:
+            await calls.get("/")
+    assert isinstance(caught.value, RateLimitError) is raises
+    assert caught.value.response.status_code == 429
 
 
 async def test_t31_retry_after_makes_nothing_retryable() -> None:
@@ -390,11 +419,12 @@ async def test_events_bear_the_name_of_client_or_endpoint(events: list) -> None:
 async def test_the_attempt_timeout_bounds_each_attempt() -> None:
     api = Api(50.0)
     async with client(api, attempt_timeout=2) as calls:
+        request = calls.build_request("GET", "/")
         with pytest.raises(CallTimeoutError) as caught:
-            await calls.get("/")
+            await calls.send(request)
     assert isinstance(caught.value, httpx.TimeoutException)
     assert isinstance(caught.value, RequestTimeoutError)
-    assert caught.value.request.url == "https://h/"
+    assert caught.value.request is request
     assert api.times == [0.0, 2.0, 4.0]
     assert now() == 6.0
 
@@ -593,6 +623,47 @@ async def test_b24_without_a_base_url_the_breaker_guards_the_first_origin() -> N
         assert breaker.state is CircuitState.CLOSED
 
 
+@pytest.mark.parametrize("outcome", [503, httpx.ConnectError("x")], ids=repr)
+async def test_b24_where_a_redirect_leads_is_another_origin(outcome: Outcome) -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.host == "h":
+            return httpx.Response(302, headers={"Location": "https://other/"})
+        if isinstance(outcome, Exception):
+            raise outcome
+        return httpx.Response(outcome)
+
+    breaker = circuit_breaker(1)
+    async with client(answer, retry=None, circuit_breaker=breaker, follow_redirects=True) as calls:
+        for _ in range(3):
+            with contextlib.suppress(httpx.ConnectError):
+                assert (await calls.get("/")).status_code == 503
+    assert breaker.state is CircuitState.CLOSED
+
+
+@pytest.mark.real_time
+def test_b24_clients_made_at_once_in_several_threads_share_their_circuits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def slowly(*args: Any, **changes: Any) -> Any:
+        time.sleep(0.02)
+        return dataclasses.replace(*args, **changes)
+
+    monkeypatch.setattr("resilience_httpx._circuits.replace", slowly)
+    breaker = circuit_breaker(1)
+    transport = httpx.MockTransport(lambda request: httpx.Response(503))
+    options = {"retry": None, "circuit_breaker": breaker, "transport": transport}
+    with ThreadPoolExecutor(4) as pool:
+        made = list(pool.map(lambda _: ResilientClient("https://h", **options), range(4)))
+
+    async def main() -> None:
+        await made[0].get("https://other/")
+        for each in made:
+            with pytest.raises(CircuitBreakerOpenError):
+                await each.get("https://other/")
+
+    asyncio.run(main())
+
+
 async def test_a_breaker_with_a_key_decides_for_itself() -> None:
     breaker = circuit_breaker(1, key=lambda request: request.url.path)
     async with client(Api(503), retry=None, circuit_breaker=breaker) as calls:
@@ -604,8 +675,6 @@ async def test_a_breaker_with_a_key_decides_for_itself() -> None:
 
 
 async def test_t62_the_circuit_goes_by_the_monotonic_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    import time
-
     breaker = circuit_breaker(1, recovery_timeout=10)
     async with client(Api(503, 200), retry=None, circuit_breaker=breaker) as calls:
         await calls.get("/")
@@ -635,6 +704,18 @@ async def test_a_limit_that_refuses_an_attempt_ends_the_call_with_its_last_respo
             await calls.get("/")
     assert isinstance(caught.value, httpx.TransportError)
     assert caught.value.retry_after == 10.0
+
+
+@pytest.mark.parametrize("before", [503, httpx.ReadError("x")], ids=repr)
+async def test_a_limit_in_a_hook_that_refuses_an_attempt_is_how_the_attempt_fails(before: Outcome) -> None:
+    @rate_limited(1, per=10, max_wait=0)
+    async def paced(request: httpx.Request) -> None: ...
+
+    async with client(Api(before), event_hooks={"request": [paced]}) as calls:
+        with pytest.raises(RateLimitExceededError) as caught:
+            await calls.get("/")
+    assert isinstance(caught.value, httpx.TransportError)
+    assert not any("not sent again" in note for note in getattr(caught.value, "__notes__", []))
 
 
 async def test_key_and_cost_are_given_the_request() -> None:
@@ -680,6 +761,29 @@ async def test_network_errors_are_typed_too() -> None:
     assert caught.value.__cause__ is original
     assert caught.value.__notes__[0].startswith("gave up after 3 attempts")
     assert "secret" not in str(caught.value)
+
+
+async def test_h6_2_a_status_that_a_hook_raises_does_not_show_its_url_by_its_cause() -> None:
+    async def raise_for_status(response: httpx.Response) -> None:
+        response.raise_for_status()
+
+    secret = str(0x5EC2E7)
+    async with client(
+        Api(404), raise_for_status=True, event_hooks={"response": [raise_for_status]}
+    ) as calls:
+        with pytest.raises(NotFoundError) as caught:
+            await calls.get("/users", params={"token": secret})
+    assert secret not in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize("outcome", [404, httpx.ReadError("x")], ids=repr)
+async def test_the_request_of_an_error_is_the_one_that_failed(outcome: Outcome) -> None:
+    moved = httpx.Response(302, headers={"Location": "/final"})
+    async with client(Api(moved, outcome), raise_for_status=True, retry=None) as calls:
+        with pytest.raises(httpx.HTTPError) as caught:
+            await calls.get("/", follow_redirects=True)
+    assert caught.value.request.url.path == "/final"
+    assert "https://h/final" in str(caught.value)
 
 
 async def test_by_default_errors_are_those_of_httpx() -> None:

@@ -91,6 +91,19 @@ async def test_t30_the_idempotency_key_is_the_same_in_every_attempt() -> None:
         ] * 3
 
 
+@pytest.mark.real_time
+async def test_t30_an_idempotency_key_that_a_hook_makes_each_time_protects_from_nothing() -> None:
+    numbers = iter("abc")
+
+    async def add_key(request: httpx.Request) -> None:
+        request.headers["Idempotency-Key"] = next(numbers)
+
+    async with http_server() as server, client(server, event_hooks={"request": [add_key]}) as calls:
+        server.script("/", reply(503))
+        assert (await calls.post("/")).status_code == 503
+        assert [each.headers["idempotency-key"] for each in server.received] == ["a"]
+
+
 @pytest.mark.parametrize(
     ("status", "again"),
     [
