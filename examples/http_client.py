@@ -5,12 +5,12 @@ from asyncio import StreamReader, StreamWriter
 from collections import Counter
 from itertools import count
 
-from resilience import circuit_breaker, rate_limited, retry
-from resilience_httpx import BearerAuth, NotFoundError, ResilientClient
+from resilience import RateLimitExceededError, circuit_breaker, rate_limited, retry
+from resilience_httpx import BearerAuth, NotFoundError, ResilientClient, ServerError
 
 
 class StumblingServer:
-    """Knows one user; drops the first connection, then is overloaded once, then answers."""
+    """Knows one user, and takes no orders; drops the first connection, then is overloaded once."""
 
     def __init__(self) -> None:
         self.requests = Counter[str]()
@@ -30,6 +30,10 @@ class StumblingServer:
             return respond("503 Service Unavailable", "", "Retry-After: 0.2\r\n")
         if request.endswith("/users/ada"):
             return respond("200 OK", '{"login": "ada"}')
+        if request.startswith("GET /search"):
+            return respond("200 OK", "[]")
+        if request.startswith("POST"):
+            return respond("503 Service Unavailable", "")
         return respond("404 Not Found", "")
 
 
@@ -48,18 +52,31 @@ async def main() -> None:
         rate_limit=rate_limited(10, burst=20),
         circuit_breaker=circuit_breaker(failure_threshold=5),  # one circuit per origin
         auth=BearerAuth("secret"),  # goes to this origin only
-        endpoints={"GET /search*": [rate_limited(30, per=60)]},
+        endpoints={"GET /search*": [rate_limited(2, per=60, max_wait=0)]},  # takes the place of the above
         raise_for_status=True,
     ) as client:
         user = (await client.get("/users/ada")).json()
-        print(f"{user['login']} after {stumbling.requests['GET /users/ada']} requests")
+        sent = stumbling.requests["GET /users/ada"]
+        print(f"{user['login']} after {sent} requests: a dropped connection, a 503, an answer")
 
         try:
             await client.get("/users/bob", params={"token": "secret"})
         except NotFoundError as error:  # also an httpx.HTTPStatusError
+            print(f"{error} (the query stays secret)")
+
+        try:
+            await client.post("/orders", json={"item": 1})
+        except ServerError as error:
+            print(f"{error}, sent {stumbling.requests['POST /orders']} time: it may have been carried out")
+
+        try:
+            for word in ("shoes", "socks", "hats"):
+                await client.get(f"/search/{word}")
+        except RateLimitExceededError as error:  # also an httpx.TransportError
             print(error)
 
-        await client.get("/users/ada", extensions={"retry": None})  # for this call only
+        await client.get("/users/ada", extensions={"retry": None})  # not retried, this call only
+        print("the server received", dict(stumbling.requests))
     server.close()
 
 

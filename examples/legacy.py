@@ -39,11 +39,12 @@ async def main() -> None:
     client = LegacyClient()
 
     # Step 2: guard single calls, without changing the class.
-    print(await retried.call(client.fetch, "/a"))
+    print(await retried.call(client.fetch, "/a"), "- after two failures")
 
     # Step 3: guard a method of one object from the outside.
     fetch = remembered(retried(limited(client.fetch)))
-    print(await fetch("/b"), await fetch("/b"), remembered.info())
+    await fetch("/b")
+    print(await fetch("/b"), "- from the old cache, which holds", len(CACHE), remembered.info())
 
     # Step 4: guard blocks of code that are no function yet.
     breaker = circuit_breaker(failure_threshold=3)
@@ -52,7 +53,7 @@ async def main() -> None:
 
     # Step 5: turn a policy off again, while the program runs.
     limited.enabled = False
-    print(await fetch("/c"))
+    print(await fetch("/c"), "- without the limiter")
 
 
 asyncio.run(main())

@@ -6,7 +6,7 @@ import tenacity
 
 from resilience import Event, RetryBudget, retry, subscribe
 
-budget = RetryBudget(ratio=0.2)  # shared: all retries together add at most a fifth to the traffic
+budget = RetryBudget(ratio=0.2)  # shared: all retries together add a fifth to the traffic, plus 10 a second
 
 
 class Service:
@@ -67,7 +67,11 @@ async def given_up() -> str:
 
 
 def show(event: Event) -> None:
-    facts = ", ".join(f"{name}={value}" for name, value in event.attributes.items() if name != "elapsed")
+    facts = ", ".join(
+        f"{name}={value:.2f}" if isinstance(value, float) else f"{name}={value}"
+        for name, value in event.attributes.items()
+        if name != "elapsed"
+    )
     print(f"    {event.kind:16} {facts}")
 
 

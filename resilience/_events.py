@@ -17,6 +17,7 @@ from asyncio import CancelledError
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from os import sep
 from types import MappingProxyType
 from typing import TypeAlias
 
@@ -112,5 +113,26 @@ def _report(subscription: _Subscription, error: BaseException) -> None:
     subscription.failed = True
     from loguru import logger
 
+    # Neither the text of the error nor its traceback, in which loguru shows the arguments of the call:
+    # a secret may be in both.
+    name = getattr(subscription.listener, "__qualname__", type(subscription.listener).__qualname__)
+    code, line = _origin(error)
     with suppress(Exception):  # a sink of the application's may be broken, too
-        logger.opt(exception=error).error("A listener of resilience events failed; told only once.")
+        logger.error(
+            "The listener {} of resilience events failed with {} at {}:{}; told only once.",
+            name,
+            type(error).__qualname__,
+            code,
+            line,
+        )
+
+
+def _origin(error: BaseException) -> tuple[str, int]:
+    """Return the file and the line that raised an error."""
+    traceback = error.__traceback__
+    while traceback is not None and traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    if traceback is None:
+        return "?", 0
+    _, _, file = traceback.tb_frame.f_code.co_filename.rpartition(sep)
+    return file, traceback.tb_lineno

@@ -27,13 +27,14 @@ from resilience._policy import Policy, switch
 from resilience._retry_block import Attempts
 from resilience._retry_budget import RetryBudget
 from resilience._retry_call import Call
-from resilience._retry_rules import NO_TARGET, Rules, Target
+from resilience._retry_rules import NO_TARGET, Rules, Target, tenacity_argument_of
 
 if TYPE_CHECKING:
     from tenacity import RetryCallState
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 
 On: TypeAlias = (
     type[BaseException] | tuple[type[BaseException], ...] | Callable[[Any], bool | Awaitable[bool]]
@@ -274,17 +275,18 @@ def retry(
         >>> asyncio.run(fetch())
         'hello'
     """
+    _refuse_tenacity("attempts", "a whole number or a function to decorate", attempts)
     function = attempts if is_decoratable(attempts) else None
     if function is not None or attempts is Default.ATTEMPTS:
         attempts = 3 if stop is None else None
     config = RetryConfig(
         attempts=_attempts(attempts, ends_otherwise=deadline is not None or stop is not None),
         on=_on(on),
-        on_result=None if on_result is None else _arguments.function("on_result", on_result),
-        wait=wait,
+        on_result=None if on_result is None else _predicate("on_result", on_result),
+        wait=_strategy("wait", wait),
         deadline=None if deadline is None else _arguments.seconds("deadline", deadline),
         budget=_arguments.instance("budget", budget, _BUDGETS, "a RetryBudget or None"),
-        stop=None if stop is None else _arguments.function("stop", stop),
+        stop=None if stop is None else _arguments.function("stop", _strategy("stop", stop)),
         wrap=_arguments.flag("wrap", wrap),
     )
     policy = Retry(config, name=name)
@@ -300,6 +302,23 @@ def _attempts(attempts: object, *, ends_otherwise: bool) -> int | None:
     if not ends_otherwise:
         raise ValueError("attempts must be a number unless deadline or stop is given, got None")
     return None
+
+
+def _refuse_tenacity(name: str, allowed: str, value: object) -> None:
+    belongs = tenacity_argument_of(value)
+    if belongs is not None:
+        raise TypeError(f"{name} must be {allowed}, got {value!r}: give it as {belongs}=")
+
+
+def _predicate(name: str, value: T) -> T:
+    _refuse_tenacity(name, "a function of the value", value)
+    return _arguments.function(name, value)
+
+
+def _strategy(name: str, value: T) -> T:
+    if isinstance(value, type):
+        raise TypeError(f"{name} must be a strategy, got the class {value.__name__}: call it")
+    return value
 
 
 def _on(on: On) -> On:

@@ -33,7 +33,7 @@ class Rules:
         self.types = _types(config.on)
         # A rejection of ours is retried only when it was meant: `Exception` names everything, but nobody.
         self.rejections = tuple(each for each in self.types or () if issubclass(each, ResilienceError))
-        self.on_is_tenacity = _is_tenacity_retry(config.on)
+        self.on_is_tenacity = tenacity_argument_of(config.on) == "on"
         self.on_result = config.on_result
         self.judges_results = config.on_result is not None
         if self.on_is_tenacity and not self.judges_results:
@@ -80,7 +80,10 @@ def _types(on: Any) -> tuple[type[BaseException], ...] | None:
     return (on,) if isinstance(on, type) else None
 
 
-def _is_tenacity_retry(on: object) -> bool:
-    # An object of tenacity's can only exist if tenacity was imported, so this need not import it.
-    tenacity: Any = sys.modules.get("tenacity")
-    return isinstance(on, getattr(tenacity, "retry_base", ()))
+def tenacity_argument_of(value: object) -> str | None:
+    """Return the argument that an object of tenacity's is for: ``on``, ``stop`` or ``wait``."""
+    # Such an object can only exist if tenacity was imported, so this need not import it.
+    for argument, module in (("on", "retry"), ("stop", "stop"), ("wait", "wait")):
+        if isinstance(value, getattr(sys.modules.get(f"tenacity.{module}"), f"{module}_base", ())):
+            return argument
+    return None

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from loguru import logger
 
-from resilience import Event, _events, subscribe, timeout
+from resilience import Event, _events, retry, subscribe, timeout
 from resilience._events import emit
 from tests.support.virtual_time import advance, now
 
@@ -112,7 +112,28 @@ def test_t72_a_listener_that_raises_is_logged_once_and_hurts_nobody(
         stop()
     assert len(heard) == 5
     assert len(errors_logged) == 1
-    assert errors_logged[0]["exception"].value is error
+    assert "broken" in errors_logged[0]["message"]
+    assert f"{type(error).__name__} at test_events.py:" in errors_logged[0]["message"]
+
+
+async def test_a_listener_that_raises_spills_no_secret_into_the_log() -> None:
+    lines: list[str] = []
+    sink = logger.add(lines.append, diagnose=True, backtrace=True)
+
+    def broken(event: Event) -> None:
+        raise ValueError(f"about {event} of hunter2")
+
+    @retry(attempts=2, wait=0)
+    async def log_in(password: str) -> None:
+        raise ConnectionError(f"cannot log in with {password}")
+
+    stop = subscribe(broken)
+    with pytest.raises(ConnectionError):
+        await log_in("hunter2")
+    stop()
+    logger.remove(sink)
+    assert len(lines) == 1
+    assert "hunter2" not in lines[0]
 
 
 def test_t72_each_subscription_of_a_broken_listener_is_logged_once(errors_logged: list[Any]) -> None:

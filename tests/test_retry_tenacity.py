@@ -321,3 +321,24 @@ async def test_with_a_block() -> None:
                 raise ConnectionError
     assert [state.attempt_number for state in set(states)] == [3]
     assert states[0].fn is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            {"stop": tenacity.stop_after_attempt},
+            "stop must be .* the class stop_after_attempt: call it",
+        ),
+        ({"wait": tenacity.wait_fixed}, "wait must be .*, got the class wait_fixed: call it"),
+        ({"on_result": tenacity.retry_if_result(bool)}, "on_result must be .*: give it as on="),
+        ({"attempts": tenacity.stop_after_attempt(3)}, "attempts must be .*: give it as stop="),
+        ({"attempts": tenacity.retry_if_result(bool)}, "attempts must be .*: give it as on="),
+        ({"attempts": tenacity.wait_fixed(3)}, "attempts must be .*: give it as wait="),
+    ],
+)
+def test_strategies_in_the_wrong_place_are_told_where_they_belong(
+    arguments: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(TypeError, match=message):
+        retry(**arguments)
