@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import ParamSpec, TypeVar
 
 from resilience import _arguments, _clock, _events
+from resilience._callables import is_decoratable
 from resilience._deadline import TimeLimit
 from resilience._errors import CallTimeoutError
 from resilience._policy import Policy, switch
@@ -92,6 +93,8 @@ def timeout(seconds: _arguments.Seconds, *, name: str | None = None) -> Timeout:
         >>> asyncio.run(fetch())
         'in time'
     """
+    if is_decoratable(seconds):
+        raise TypeError(f"timeout needs its seconds, as in @timeout(5); got {seconds!r}")
     return Timeout(seconds, name=name)
 
 

@@ -364,5 +364,12 @@ def test_seconds_of_the_wrong_type(seconds: object) -> None:
         timeout(seconds)
 
 
+def test_used_bare_it_says_what_is_missing() -> None:
+    with pytest.raises(TypeError, match=r"timeout needs its seconds, as in @timeout\(5\); got <function"):
+
+        @timeout
+        async def call() -> None: ...
+
+
 def test_repr() -> None:
     assert repr(timeout(5)) == "timeout(5)"

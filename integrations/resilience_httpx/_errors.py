@@ -236,7 +236,10 @@ def _adopted(
     if type(error) is kind:
         return error
     adopted = kind.__new__(kind, *error.args)
-    adopted.__dict__.update({"response": None, **error.__dict__, "_request": request})
+    method, url = request.method, without_secrets(request.url)
+    details = {"method": method, "url": url, **error.details}
+    told = {"_message": f"{error.message} ({method} {url})", "_details": details}
+    adopted.__dict__.update({"response": None, **error.__dict__, **told, "_request": request})
     return adopted
 
 

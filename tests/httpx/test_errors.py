@@ -150,7 +150,9 @@ def test_rejections_of_the_core_are_transport_errors_too(typed: bool) -> None:
         error = client_error(original, REQUEST, typed=typed)
         assert isinstance(error, type(original))
         assert isinstance(error, httpx.TransportError)
-        assert (error.retry_after, error.policy, str(error)) == (3.0, "p", str(original))
+        assert (error.retry_after, error.policy) == (3.0, "p")
+        assert str(error) == f"{original} (POST https://h:8443/users)"
+        assert error.details["url"] == "https://h:8443/users"
         assert error.request is REQUEST
         assert client_error(error, REQUEST, typed=typed) is error
 
@@ -163,7 +165,7 @@ def test_a_time_limit_of_the_core_is_a_timeout_of_httpx_too(typed: bool) -> None
     assert isinstance(error, RequestTimeoutError)
     assert isinstance(error, httpx.TimeoutException)
     assert isinstance(error, TimeoutError)
-    assert (str(error), error.code) == ("cut off", "call_timeout")
+    assert (str(error), error.code) == ("cut off (POST https://h:8443/users)", "call_timeout")
     assert error.details["timeout"] == 1.0
     assert (error.status_code, error.response) == (None, None)
 
