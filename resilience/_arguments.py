@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import inspect
 import math
+from collections.abc import Callable
 from datetime import timedelta
-from typing import TypeAlias, TypeVar, cast
+from typing import Any, TypeAlias, TypeVar, cast
 
 Seconds: TypeAlias = float | timedelta
 """A duration: seconds, or a ``timedelta``. Zero is a value, never "unset"."""
@@ -89,9 +90,15 @@ def function(name: str, value: T) -> T:
 
 def plain_function(name: str, value: T) -> T:
     """Return a callable that is not async: what it returns is used at once."""
-    if not callable(value) or inspect.iscoroutinefunction(value):
+    if not callable(value) or is_async(value):
         raise TypeError(_wrong(name, value, "a function that is not async"))
     return value
+
+
+def is_async(function: Callable[..., object]) -> bool:
+    """Whether a call of it makes a coroutine, which as a condition would always be true."""
+    kind: Any = type(function)
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(kind.__call__)
 
 
 def exception_types(name: str, value: object) -> tuple[type[BaseException], ...]:

@@ -61,7 +61,7 @@ class Circuits:
         plan: Plan,
         *,
         slow_call: float | None,
-        is_failure: Callable[[Exception], object],
+        is_failure: Callable[[Exception], bool],
         on_result: Callable[[Any], object] | None,
         pause: Callable[[int], float],
         max_keys: int | None,
@@ -223,7 +223,7 @@ class Circuits:
             selected = self._select(key, now)
             if self._keyed is not None and key is not EVERY and self._keyed.peek(key) is None:
                 raise RuntimeError(
-                    f"no circuit is left for {key!r}: all {len(self._keyed)} (max_keys) are busy"
+                    f"no circuit is left for this key: all {len(self._keyed)} (max_keys) are busy"
                 )
             changed = any(each.phase.state is not target for each in selected)
             for each in selected:

@@ -84,8 +84,8 @@ def checked(
         half_open_calls=_arguments.whole("half_open_calls", half_open_calls),
         on=_error_matcher("on", on),
         ignore=_error_matcher("ignore", ignore),
-        on_result=_optional(_plain_function, "on_result", on_result),
-        key=_optional(_plain_function, "key", key),
+        on_result=_optional(_arguments.plain_function, "on_result", on_result),
+        key=_optional(_arguments.plain_function, "key", key),
         max_keys=_arguments.whole("max_keys", max_keys),
     )
 
@@ -97,7 +97,7 @@ def _optional(check: Callable[[str, Any], T], name: str, value: Any) -> T | None
 def _recovery_timeout(value: Seconds | Wait) -> float | Wait:
     if not callable(value) or inspect.isclass(value):
         return _arguments.seconds("recovery_timeout", value)
-    return _plain_function("recovery_timeout", value)
+    return _arguments.plain_function("recovery_timeout", value)
 
 
 def _window(value: object) -> int | timedelta:
@@ -120,15 +120,9 @@ def _minimum_calls(value: object, window: int | timedelta) -> int:
 
 def _error_matcher(name: str, value: Errors) -> Errors:
     if callable(value) and not inspect.isclass(value):
-        return _plain_function(name, value)
+        return _arguments.plain_function(name, value)
     _arguments.exception_types(name, value)
     return value
-
-
-def _plain_function(name: str, value: T) -> T:
-    if inspect.iscoroutinefunction(value):  # what it returns would always be true
-        raise TypeError(f"{name} must be a plain function, got the async {value!r}")
-    return _arguments.function(name, value)
 
 
 # --- Meaning: from the configuration to what decides -------------------------------------------------
@@ -145,10 +139,10 @@ def plan_of(config: CircuitBreakerConfig) -> Plan:
     )
 
 
-def is_failure_of(config: CircuitBreakerConfig) -> Callable[[Exception], object]:
+def is_failure_of(config: CircuitBreakerConfig) -> Callable[[Exception], bool]:
     """Return the function that says whether an exception is a failure."""
     on, ignore = _matcher(config.on), _matcher(config.ignore)
-    return lambda error: not isinstance(error, RejectedError) and not ignore(error) and on(error)
+    return lambda error: not isinstance(error, RejectedError) and not ignore(error) and bool(on(error))
 
 
 def pause_of(config: CircuitBreakerConfig) -> Callable[[int], float]:

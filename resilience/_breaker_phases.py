@@ -106,13 +106,17 @@ class HalfOpen:
 
     def start(self, now: float) -> Probe | None:
         """Admit a probe if there is a place."""
-        while self.probes and (oldest := next(iter(self.probes))).has_expired(now):
-            del self.probes[oldest]
+        while (oldest := self.oldest()) is not None and oldest.has_expired(now):
+            self.end(oldest)
         if len(self.probes) >= self.missing:
             return None
         probe = Probe(now + self.lease)
         self.probes[probe] = None
         return probe
+
+    def oldest(self) -> Probe | None:
+        """Return the probe whose place is free first."""
+        return next(iter(self.probes), None)
 
     def end(self, probe: Probe) -> None:
         """Free the place of a probe, if it still has one."""

@@ -153,8 +153,8 @@ class Circuit:
         if isinstance(phase, Open) and not phase.is_over(now):
             return phase.until - now
         if isinstance(phase, HalfOpen) and len(phase.probes) >= phase.missing:
-            oldest = next(iter(phase.probes))
-            return None if oldest.has_expired(now) else oldest.until - now
+            oldest = phase.oldest()
+            return None if oldest is None or oldest.has_expired(now) else oldest.until - now
         return None
 
     # --- Transitions ---

@@ -77,10 +77,11 @@ class Cached(Policy):
         self._store = _make_store(config)
         self._loads = Loads(config, self._store)
         self._instances = InstanceTokens(self._forget_instance)
+        self._functions = InstanceTokens(self._forget_function)
         self._lock = threading.RLock()
         # An ordered set of what the wrappers, and the functions below, keep alive.
         self._keys: WeakKeyDictionary[CallKeys, None] = WeakKeyDictionary()
-        self._keys_by_function: WeakKeyDictionary[Callable[..., object], CallKeys] = WeakKeyDictionary()
+        self._keys_by_function: dict[Hashable, CallKeys] = {}  # by token: two objects may be equal
 
     def invalidate(self, *args: object, **kwargs: object) -> Awaitable[None]:
         """Forget the results of a call, of every decorated function that can be called like this.
@@ -214,15 +215,16 @@ class Cached(Policy):
         """Return the keys of a function; the same ones each time, as long as the function lives."""
         if inspect.ismethod(function) and not self._store.is_shared:
             # A bound method is a new object each time; what it is made of stays.
-            token = self._keys_of(function.__func__).token, self._instances.of(function.__self__)
-            return self._make_keys(function, token)
+            its_own = self._keys_of(function.__func__).token, self._instances.of(function.__self__)
+            return self._make_keys(function, its_own)
+        try:
+            token = self._functions.of(function)
+        except TypeError:  # nobody tells when it is gone: it has its entries per decoration
+            return self._make_keys(function, object())
         with self._lock:
-            try:
-                found = self._keys_by_function.get(function)
-            except TypeError:  # it cannot be a weak key: it has its entries per decoration
-                return self._make_keys(function, object())
+            found = self._keys_by_function.get(token)
             if found is None:
-                found = self._keys_by_function[function] = self._make_keys(function, object())
+                found = self._keys_by_function[token] = self._make_keys(function, token)
             return found
 
     def _make_keys(self, function: Callable[..., object], token: Hashable) -> CallKeys:
@@ -236,6 +238,9 @@ class Cached(Policy):
         with self._lock:
             self._keys[keys] = None
         return keys
+
+    def _forget_function(self, token: Hashable) -> None:
+        self._keys_by_function.pop(token, None)
 
     def _forget_instance(self, token: Hashable) -> None:
         for store in (self._store, self._loads.errors):

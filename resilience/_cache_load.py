@@ -225,11 +225,11 @@ class Loads:
             if answer is not None:
                 return answer
         refresh = self._find(flight.loop, _in_background(call.key))
-        if refresh is not None and not refresh.is_around():
-            self.count("coalesced", call.name)
-            return await refresh.follow()
-        self.count("misses", call.name)
         try:
+            if refresh is not None and not refresh.is_around():
+                self.count("coalesced", call.name)
+                return await refresh.follow()
+            self.count("misses", call.name)
             return Answer(await self._load(flight, call))
         except Exception:
             # Looked up now: in memory, what was invalidated in the meantime is gone.
@@ -279,7 +279,7 @@ class Loads:
     async def _keep(self, flight: Flight[Answer], call: Call, value: Any) -> None:
         now = _clock.monotonic()
         config = self._config
-        if config.error_ttl:
+        if config.error_ttl and flight.is_current:
             self.errors.drop((call.key,))
         if config.condition is not None and not config.condition(value):
             return

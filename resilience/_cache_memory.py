@@ -91,7 +91,10 @@ class MemoryStore(Store):
         self._entries.move_to_end(key)
         evicted: list[Entry] = []
         while len(self._entries) > self._maxsize:
-            evicted += self._remove(next(iter(self._entries)))
+            # Only this finds a key whose hash has changed since it came.
+            oldest, dropped = self._entries.popitem(last=False)
+            self._tags.remove(oldest)
+            evicted.append(dropped)
         return evicted
 
     def _remove(self, key: Hashable) -> list[Entry]:
@@ -101,7 +104,11 @@ class MemoryStore(Store):
 
     def _drop_dead(self) -> None:
         while self._dead_tags:
-            self.drop_tag(self._dead_tags.popleft())
+            try:
+                tag = self._dead_tags.popleft()
+            except IndexError:  # another thread took it just now
+                return
+            self.drop_tag(tag)
 
     def __getitem__(self, key: Hashable, /) -> Entry:
         """Find an entry and note its use, with the lock."""

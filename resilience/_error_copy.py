@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import Any, Final, cast
+from typing import Any, Final
 
 
 def copy_error(error: BaseException) -> BaseException | None:
@@ -17,9 +17,7 @@ def copy_error(error: BaseException) -> BaseException | None:
             twin = way(error)
         except Exception:
             continue  # an `__init__` with arguments of its own may raise anything
-        if type(twin) is type(error):
-            # An `__init__` that makes its message from the arguments would have made it once more.
-            twin.args = error.args
+        if type(twin) is type(error) and twin is not error:
             if hasattr(error, "__notes__"):
                 twin.__notes__ = list(error.__notes__)
             return twin
@@ -27,10 +25,21 @@ def copy_error(error: BaseException) -> BaseException | None:
 
 
 def _copy(error: Any) -> Any:
-    if isinstance(error, BaseExceptionGroup):  # its members have tracebacks too
-        group: Any = cast("Any", error)
-        return group.derive([copy_error(each) or each for each in group.exceptions])
-    return copy.copy(error)
+    if isinstance(error, BaseExceptionGroup):
+        return _copy_group(error)
+    twin = copy.copy(error)
+    # An `__init__` that makes its message from the arguments would have made it once more.
+    twin.args = error.args
+    return twin
+
+
+def _copy_group(group: Any) -> BaseException:
+    # Its members have tracebacks too. `derive` would lose the class, unless that overrides it.
+    members = [copy_error(each) or each for each in group.exceptions]
+    make: Any = BaseExceptionGroup.__new__
+    twin: BaseException = make(type(group), group.message, members)
+    twin.__dict__.update(group.__dict__)
+    return twin
 
 
 def _copy_without_init(error: BaseException) -> BaseException:

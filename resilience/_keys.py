@@ -85,9 +85,9 @@ class KeyTable(Generic[S]):
     def _drop_idle(self, now: float) -> bool:
         states = self._states
         for _ in range(min(LOOK_AT, len(states))):
-            key = next(iter(states))
-            if states[key].is_idle(now):
-                del states[key]
+            # Only this finds a key whose hash has changed since it came.
+            key, state = states.popitem(last=False)
+            if state.is_idle(now):
                 return True
-            states.move_to_end(key)
+            states[key] = state
         return False

@@ -3,8 +3,8 @@
 The log is one listener of the event stream. Each event becomes one line: DEBUG for what belongs to every
 call, INFO for a state that is normal again, WARNING for a retry, a rejection or a fallback, ERROR for a
 circuit that opens or a call that is given up. Only numbers, names and the names of types are written,
-never the text of an error or an argument. Rejections come in storms: those of one policy are written
-once a second, with the number of those left out in between.
+never the text of an error or an argument. In an outage some events come with every call: those of one
+kind and one policy are written once a second, with the number of those left out in between.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ _LEVELS = {
     "cache.coalesced": "DEBUG",
     "cache.evicted": "DEBUG",
     "cache.refresh_failed": "WARNING",
+    "cache.store_failed": "WARNING",
     "timeout.expired": "WARNING",
     "bulkhead.queued": "DEBUG",
     "bulkhead.rejected": "WARNING",
@@ -50,7 +51,14 @@ _LEVELS = {
 }
 """The levels that differ from INFO."""
 
-_STORMY = {"rate_limit.rejected", "circuit_breaker.rejected", "bulkhead.rejected", "fallback.used"}
+_STORMY = {
+    "rate_limit.rejected",
+    "circuit_breaker.rejected",
+    "cache.refresh_failed",
+    "cache.store_failed",
+    "bulkhead.rejected",
+    "fallback.used",
+}
 _PAUSE = 1.0
 _MOST_NAMES = 1000
 
@@ -122,7 +130,7 @@ class _Log:
 
 
 class _Storms:
-    """Remembers when rejections of which policies were last written; safe for several threads."""
+    """Remembers when what comes in storms was last written; safe for several threads."""
 
     def __init__(self) -> None:
         # Re-entrant: a garbage collection can end a call, and so send an event, while it is held.

@@ -9,7 +9,6 @@ error has the original as its cause.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from types import CoroutineType, MappingProxyType
@@ -174,7 +173,7 @@ def _checked_target(name: str, target: Target) -> Target:
     if isinstance(target, type):
         is_allowed = issubclass(cast("type[object]", target), Exception)
     else:
-        is_allowed = callable(target) and not inspect.iscoroutinefunction(cast("object", target))
+        is_allowed = callable(target) and not _arguments.is_async(target)
     if not is_allowed:
         raise TypeError(
             f"{name}: a target must be a type of Exception or a function that makes one, got {target!r}"

@@ -24,6 +24,17 @@ def test_what_is_allowed_is_returned() -> None:
     assert _arguments.instance("x", 1, int, "an int") == 1
 
 
+async def coroutine() -> None:
+    """An async function."""
+
+
+class Asynchronous:
+    """An object whose calls are async."""
+
+    async def __call__(self) -> None:
+        """See above."""
+
+
 @pytest.mark.parametrize("value", NOT_NUMBERS)
 def test_wrong_types(value: Any) -> None:
     for check in (_arguments.seconds, _arguments.number, _arguments.fraction, _arguments.whole):
@@ -59,6 +70,9 @@ def test_wrong_values(call: Any, message: str) -> None:
         (lambda: _arguments.flag("x", 1), "x must be True or False, got 1"),
         (lambda: _arguments.text("x", b"a"), "x must be a string that is not empty, got b'a'"),
         (lambda: _arguments.function("x", 3), "x must be a function, got 3"),
+        (lambda: _arguments.plain_function("x", 3), "x must be a function that is not async, got 3"),
+        (lambda: _arguments.plain_function("x", coroutine), "x must be a function that is not async"),
+        (lambda: _arguments.plain_function("x", Asynchronous()), "x must be a function that is not async"),
         (
             lambda: _arguments.exception_types("x", 3),
             "x must be an exception type or a tuple of them, got 3",

@@ -406,6 +406,19 @@ def test_a_failed_probe_keeps_its_place_until_the_circuit_opens():
     assert not circuit.open(probe, 30, PAUSE)
 
 
+def test_a_forgotten_probe_may_be_collected_at_any_moment(monkeypatch):
+    circuit = opened(Circuit(plan()))
+    hung = admit(circuit, 30)
+    has_expired = Probe.has_expired
+
+    def collected(probe, now):
+        circuit.give_back(hung)
+        return has_expired(probe, now)
+
+    monkeypatch.setattr(Probe, "has_expired", collected)
+    assert admit(circuit, 60) is not None
+
+
 def test_without_a_pause_a_probe_still_has_a_place_of_its_own():
     circuit = Circuit(plan(threshold=1, least_lease=1.0))
     permit = circuit.admit(0)

@@ -233,6 +233,28 @@ async def test_who_joins_the_load_in_the_background_and_leaves_does_not_end_it()
     assert source.calls == 2
 
 
+@pytest.mark.parametrize("is_invalidated", [False, True])
+async def test_an_expired_value_stands_in_for_a_failing_refresh(is_invalidated: bool) -> None:
+    source = Source(ttl=10, stale_while_revalidate=5, stale_if_error=60)
+    await source.load()
+    advance(14)
+    source.seconds = 3
+    source.error = LookupError("down")
+    assert await source.load() == 1
+    await settle()
+    advance(1)
+    joined = asyncio.create_task(source.load())
+    await settle()
+    if is_invalidated:
+        source.policy.invalidate()
+        with pytest.raises(LookupError):
+            await joined
+    else:
+        assert await joined == 1
+        assert source.policy.info().stale == 2
+    assert source.calls == 2
+
+
 async def test_t52_a_failed_refresh_is_told_and_the_value_stays(events: list[Event]) -> None:
     source = Source(ttl=10, stale_while_revalidate=5)
     await source.load()
@@ -483,6 +505,81 @@ async def test_t46_a_remembered_error_is_a_new_one_each_time_and_pins_no_frame()
     depths = [len(traceback.extract_tb((await catch()).__traceback__)) for _ in range(5)]
     assert depths == [depths[0]] * 5
     assert len(references) == 1
+
+
+class Several(ExceptionGroup[LookupError]):
+    """A group that does not say how another one is derived from it."""
+
+
+@pytest.mark.parametrize("kind", [ExceptionGroup, Several])
+async def test_t46_a_remembered_group_of_errors_pins_no_frame(kind: type[Several]) -> None:
+    class Local:
+        """Lives in a frame of the failing call."""
+
+    references: list[weakref.ref[Local]] = []
+
+    def fail_inside() -> None:
+        local = Local()
+        references.append(weakref.ref(local))
+        raise LookupError(5)
+
+    @cached(error_ttl=60)
+    async def fail() -> None:
+        try:
+            fail_inside()
+        except LookupError as error:
+            group = kind("several", [error])
+            group.code = 7  # type: ignore[attr-defined]
+        try:
+            raise group
+        finally:
+            del group
+
+    for _ in range(2):
+        with pytest.raises(kind, match="several") as caught:
+            await fail()
+        assert repr(caught.value.exceptions) == "(LookupError(5),)"
+        assert caught.value.code == 7  # type: ignore[attr-defined]
+        del caught
+    await settle()
+    gc.collect()
+    assert references[0]() is None
+    assert len(references) == 1
+
+
+async def test_t46_an_error_that_is_its_own_copy_is_not_remembered() -> None:
+    class OnlyError(Exception):
+        def __copy__(self) -> "OnlyError":
+            return self
+
+        def __new__(cls) -> "OnlyError":
+            return only if references else super().__new__(cls)
+
+    references: list[OnlyError] = []
+    only = OnlyError()
+    references.append(only)
+    source = Source(error_ttl=60)
+    source.error = only
+    for calls in (1, 2):
+        with pytest.raises(OnlyError):
+            await source.load()
+        assert source.calls == calls
+
+
+async def test_t37_an_older_load_that_was_forgotten_leaves_the_newer_error_remembered() -> None:
+    source = Source(error_ttl=60, seconds=5)
+    older = asyncio.create_task(source.load())
+    await settle()
+    source.policy.invalidate()
+    source.seconds = 1
+    source.error = LookupError("down")
+    with pytest.raises(LookupError):
+        await source.load()
+    source.error = None
+    assert await older == 1
+    with pytest.raises(LookupError):
+        await source.load()
+    assert source.calls == 2
 
 
 async def test_rejections_and_cancellations_are_not_remembered() -> None:

@@ -305,6 +305,26 @@ async def test_callable_objects_partials_and_objects_that_cannot_be_weak_keys() 
     assert loader.calls == 2
 
 
+async def test_callable_objects_that_are_equal_share_no_entries() -> None:
+    class Constant:
+        def __init__(self, value: int) -> None:
+            self.value = value
+
+        def __eq__(self, other: object) -> bool:
+            return isinstance(other, Constant)
+
+        def __hash__(self) -> int:
+            return 5
+
+        async def __call__(self) -> int:
+            return self.value
+
+    policy = cached()
+    one, two = Constant(1), Constant(2)
+    assert [await policy(one)(), await policy(two)(), await policy(one)()] == [1, 2, 1]
+    assert policy.info().misses == 2
+
+
 # --- Methods ----------------------------------------------------------------------------------------
 
 

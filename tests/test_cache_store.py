@@ -4,6 +4,7 @@ import asyncio
 import gc
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -324,6 +325,37 @@ async def test_an_entry_dropped_in_the_middle_of_a_hit_is_still_its_answer() -> 
     assert await again() == 1
     assert policy.info().hits == 1
     assert await load() == 2
+
+
+async def test_t44_a_key_whose_hash_changed_is_still_evicted_in_its_turn() -> None:
+    class Changing:
+        value = 0
+
+        def __hash__(self) -> int:
+            return self.value
+
+    policy, load, _ = counting(maxsize=2)
+    changing = Changing()
+    await load(changing)
+    changing.value = 1
+    for number in range(20):
+        await load(number)
+    assert policy.info().size == 2
+    assert policy.info().evictions == 19
+    assert policy.snapshot()["store_failures"] == 0
+
+
+async def test_t51_two_threads_may_drop_what_a_dead_instance_left_at_once() -> None:
+    class TakenByAnother(deque[object]):
+        def popleft(self) -> object:
+            self.clear()
+            return super().popleft()
+
+    store = MemoryStore(2)
+    await store.write("a", Entry("a", 10, ("tag",)), lambda: True)
+    store._dead_tags = TakenByAnother()
+    store.drop_tag_later("tag")
+    assert store.size() == 1
 
 
 def test_a_tag_index_is_bounded_where_it_is_asked_to_be() -> None:

@@ -77,6 +77,23 @@ def test_a_key_attack_cannot_forgive_a_penalty() -> None:
     assert [table.at(("bad", n), 0) for n in range(10)] == punished
 
 
+def test_a_key_whose_hash_changed_is_still_dropped_in_its_turn() -> None:
+    class Changing:
+        value = 0
+
+        def __hash__(self) -> int:
+            return self.value
+
+    changed, busy = Changing(), Changing()
+    table = KeyTable(State, 2)
+    table.at(busy, 0).idle = False
+    table.at(changed, 0)
+    changed.value = busy.value = 1
+    assert table.at("new", 0) is not table.at("newer", 0)
+    assert len(table) == 2
+    assert sum(not state.idle for state in table) == 1, "the busy one is kept"
+
+
 def test_clear_forgets_the_overflow_too() -> None:
     table = KeyTable(State, 1)
     table.at("a", 0).idle = False

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from loguru import logger
 
-from resilience import _events, _log, retry, setup_logging
+from resilience import CacheEntry, _events, _log, cached, retry, setup_logging
 from tests.support.virtual_time import advance
 
 ROOT = Path(__file__).parent.parent
@@ -168,7 +168,8 @@ LEVELS = {
     "INFO": ["retry.succeeded", "circuit_breaker.half_opened", "circuit_breaker.closed", "something.new"],
     "WARNING": [
         "retry.scheduled", "rate_limit.rejected", "circuit_breaker.rejected", "bulkhead.rejected",
-        "fallback.used", "timeout.expired", "cache.refresh_failed", "metrics.overflowed",
+        "fallback.used", "timeout.expired", "cache.refresh_failed", "cache.store_failed",
+        "metrics.overflowed",
     ],
     "ERROR": ["circuit_breaker.opened", "retry.gave_up"],
 }  # fmt: skip
@@ -386,6 +387,30 @@ async def test_t72_other_events_are_all_written_and_storms_are_told_apart(lines:
         _events.emit("rate_limit.rejected", "api")
         _events.emit("circuit_breaker.rejected", "api")
     assert len(lines.read()) == 7
+
+
+async def test_b19_a_store_that_is_down_floods_no_log(lines: Lines) -> None:
+    class Down:
+        async def get(self, key: str) -> CacheEntry | None:
+            raise ConnectionError("secret")
+
+        async def set(self, key: str, entry: CacheEntry) -> None:
+            raise ConnectionError("secret")
+
+        delete = clear = get
+
+    @cached(store=Down())  # type: ignore[arg-type]
+    async def load(key: int) -> int:
+        return key
+
+    setup_logging(json=True)
+    assert [await load(key) for key in range(100)] == list(range(100))
+    (line,) = lines.objects()
+    assert (line["level"], line["event"], line["error"]) == (
+        "WARNING",
+        "cache.store_failed",
+        "ConnectionError",
+    )
 
 
 async def test_b19_names_that_never_end_need_no_memory(lines: Lines) -> None:
