@@ -89,7 +89,7 @@ class Circuits:
         """
         one = self.one
         left = one.rejects_until - now
-        if left > ROUNDING:
+        if ROUNDING < left <= one.rejects_at_most:
             one.rejected += 1  # the straight path: no call comes between the comparison and this
             if _events.listeners:
                 _events.emit("circuit_breaker.rejected", name, retry_after=left)

@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import ClassVar, TypeAlias
 
 from resilience._breaker_windows import Facts, TripRule
+from resilience._clock import SET_BACK
 
 # Seconds. Who waits for `retry_after` must not come too early: event loops wake sleepers up to a tick of
 # the clock before their time, and a wait made of several steps adds up their roundings.
@@ -77,7 +78,7 @@ class Open:
 
     def is_over(self, now: float) -> bool:
         """Whether the next call may be a probe."""
-        return now >= self.until - ROUNDING
+        return not ROUNDING < self.until - now <= self.pause + SET_BACK
 
 
 class ForcedOpen:
@@ -110,7 +111,7 @@ class HalfOpen:
             self.end(oldest)
         if len(self.probes) >= self.missing:
             return None
-        probe = Probe(now + self.lease)
+        probe = Probe(now + self.lease, self.lease)
         self.probes[probe] = None
         return probe
 
@@ -130,14 +131,15 @@ class HalfOpen:
 class Probe:
     """The permit of one call in a half-open phase."""
 
-    __slots__ = ("until",)
+    __slots__ = ("lease", "until")
 
-    def __init__(self, until: float) -> None:
+    def __init__(self, until: float, lease: float) -> None:
         self.until = until
+        self.lease = lease
 
     def has_expired(self, now: float) -> bool:
         """Whether it has lost its place."""
-        return now >= self.until - ROUNDING
+        return not ROUNDING < self.until - now <= self.lease + SET_BACK
 
 
 class Bystander:

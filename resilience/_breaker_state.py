@@ -39,6 +39,7 @@ from resilience._breaker_phases import (
     Trip,
 )
 from resilience._breaker_windows import TripRule
+from resilience._clock import SET_BACK
 from resilience._interpreter import HAS_GIL
 
 
@@ -65,6 +66,7 @@ class Circuit:
     Attributes:
         straight: The closed phase if calls may pass without the lock, else ``None``.
         rejects_until: Up to when calls may be rejected without the lock.
+        rejects_at_most: Seconds before that from which on they may.
         phase: What it does with calls, or would do if it is a shadow.
         is_shadow: Whether it judges without ever rejecting.
         openings: How often it opened in a row, without closing in between.
@@ -81,11 +83,13 @@ class Circuit:
         "phase",
         "plan",
         "rejected",
+        "rejects_at_most",
         "rejects_until",
         "straight",
     )
 
     straight: Closed | None
+    rejects_at_most: float
     rejects_until: float
     phase: Phase
     is_shadow: bool
@@ -202,12 +206,14 @@ class Circuit:
     def _enter(self, phase: Phase) -> None:
         self.straight = None
         self.rejects_until = -math.inf
+        self.rejects_at_most = 0.0
         self.phase = phase
         if not HAS_GIL:
             return
         if isinstance(phase, Closed) and self.plan.straight:
             self.straight = phase
         elif isinstance(phase, Open) and not self.is_shadow:
+            self.rejects_at_most = phase.pause + SET_BACK
             self.rejects_until = phase.until
 
     # --- Looking at it ---

@@ -9,5 +9,9 @@ this clock moves, or the other way round.
 from asyncio import sleep as sleep
 from time import monotonic as monotonic
 
+SET_BACK = 10.0
+"""Seconds by which a stamp may lie in the future: a thread can be interrupted between reading the clock
+and using it. What lies further ahead was written under another clock, such as one that a test froze."""
+
 SHORTEST_WAIT = 1e-6
 """Seconds a waiter sleeps at least: a residue below float resolution would make it spin."""

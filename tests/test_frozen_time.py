@@ -1,5 +1,6 @@
 """freezegun moves every policy, without any sleeping."""
 
+import asyncio
 from datetime import timedelta
 
 import freezegun
@@ -34,6 +35,28 @@ async def test_t63_frozen_time_moves_a_breaker_to_half_open() -> None:
         with pytest.raises(ConnectionError):
             await breaker.call(fail)
         assert breaker.state is CircuitState.OPEN
+
+
+@pytest.mark.real_time
+@pytest.mark.parametrize("phase", ["open", "half-open"])
+async def test_t63_a_breaker_left_open_in_frozen_time_admits_a_probe_in_real_time(phase: str) -> None:
+    breaker = circuit_breaker(failure_threshold=1, recovery_timeout=30)
+    hung = None
+    with freezegun.freeze_time("2026-01-01", real_asyncio=True) as frozen:
+        with pytest.raises(ConnectionError):
+            await breaker.call(fail)
+        if phase == "half-open":
+            frozen.tick(timedelta(seconds=30))
+            hung = asyncio.create_task(breaker.call(asyncio.Event().wait))
+            await asyncio.sleep(0)
+            with pytest.raises(CircuitBreakerOpenError):
+                await breaker.call(fail)
+    assert breaker.state is CircuitState.HALF_OPEN
+    with pytest.raises(ConnectionError):
+        await breaker.call(fail)
+    assert breaker.state is CircuitState.OPEN
+    if hung is not None:
+        hung.cancel()
 
 
 @pytest.mark.real_time
