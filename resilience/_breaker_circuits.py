@@ -1,30 +1,30 @@
-"""The circuits of one breaker behind one lock: between the pure state machine and the calls.
+"""The circuits of one breaker behind one lock, and the handles to control them.
 
-Whatever the machine must not do happens here: reading the clock, asking the user's functions, locking,
-telling listeners. The lock covers a few lines each time and never a function of the user, nor the call.
+Whatever the pure state machine must not do happens here: reading the clock, asking the user's functions,
+locking, telling listeners. The lock covers a few lines each time and never a function of the user, nor the
+call.
 """
 
 from __future__ import annotations
 
 import threading
+from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from contextvars import ContextVar
-from typing import Any, Final, NamedTuple, TypeAlias
+from types import TracebackType
+from typing import Any, Final, NamedTuple, Self, TypeVar
 
 from resilience import _clock, _events
-from resilience._breaker_phases import (
-    BYSTANDER,
-    ROUNDING,
-    CircuitState,
-    Closed,
-    HalfOpen,
-    Late,
-    Permit,
-    Trip,
-)
-from resilience._breaker_state import Circuit, KeyedCircuit, Plan
+from resilience._breaker_config import CircuitBreakerConfig
+from resilience._breaker_phases import BYSTANDER, ROUNDING, CircuitState, Permit, Trip
+from resilience._breaker_state import Circuit
+from resilience._errors import CircuitBreakerOpenError, rejection
 from resilience._keys import KeyTable
+from resilience._policy import Policy, switch
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 EVERY: Final = object()
 """Stands for all keys at once."""
@@ -38,49 +38,27 @@ _SEVERITY = (
     CircuitState.FORCED_OPEN,
 )
 
-Admission: TypeAlias = tuple[Circuit, Permit | None, float | None]
-
 
 class Circuits:
     """The circuits of one policy. Safe for concurrent tasks, threads and event loops.
-
-    Args:
-        plan: What they have in common.
-        slow_call: Seconds from which on a call is slow, or ``None``.
-        is_failure: Whether an exception counts as a failure.
-        on_result: Whether a value counts as a failure, or ``None`` if none does.
-        pause: Seconds to stay open, from the number of openings in a row.
-        max_keys: How many keys have circuits of their own, or ``None`` if there is one circuit for all.
 
     Attributes:
         one: The circuit for all calls; with keys, the model of theirs, which gets no calls.
     """
 
-    def __init__(
-        self,
-        plan: Plan,
-        *,
-        slow_call: float | None,
-        is_failure: Callable[[Exception], bool],
-        on_result: Callable[[Any], object] | None,
-        pause: Callable[[int], float],
-        max_keys: int | None,
-    ) -> None:
-        self.one = Circuit(plan)
-        self._keyed: KeyTable[KeyedCircuit] | None = None
-        if max_keys is not None:
-            self._keyed = KeyTable(lambda: KeyedCircuit(plan, self.one), max_keys)
-        self._slow_call = slow_call
-        self._is_failure = is_failure
-        self._on_result = on_result
-        self._pause = pause
+    def __init__(self, config: CircuitBreakerConfig) -> None:
+        self._config = config
+        self.one = one = Circuit(config)
+        self._keyed: KeyTable[Circuit] | None = None
+        if config.key is not None:
+            self._keyed = KeyTable(lambda: Circuit(config, one), config.max_keys)
         # Re-entrant: in the middle of these lines the garbage collector may close a forgotten call,
         # which gives its permit back.
         self._lock = threading.RLock()
 
     # --- Calls ---
 
-    def admit(self, key: Hashable, now: float, name: str) -> Admission:
+    def admit(self, key: Hashable, now: float, name: str) -> tuple[Circuit, Permit | None, float | None]:
         """Ask for a permit.
 
         Returns:
@@ -88,9 +66,10 @@ class Circuits:
             be tried again if anybody knows.
         """
         one = self.one
-        left = one.rejects_until - now
-        if ROUNDING < left <= one.rejects_at_most:
-            one.rejected += 1  # the straight path: no call comes between the comparison and this
+        pause = one.rejects
+        # Without the lock: a pause never changes. `pause.left` in place, as its call is 7 % of a rejection.
+        if pause is not None and ROUNDING < (left := pause.until - now) <= pause.at_most:
+            one.rejected += 1
             if _events.listeners:
                 _events.emit("circuit_breaker.rejected", name, retry_after=left)
             return one, None, left
@@ -108,23 +87,14 @@ class Circuits:
                 _events.emit("circuit_breaker.rejected", name, retry_after=retry_after, **_mark(circuit))
         return circuit, permit, retry_after
 
-    def returned(self, circuit: Circuit, permit: Permit, value: Any, started: float, name: str) -> None:
+    def returned(self, circuit: Circuit, permit: Permit, value: object, started: float, name: str) -> None:
         """Record a call that returned a value."""
-        try:
-            failed = self._on_result is not None and bool(self._on_result(value))
-        except BaseException:
-            self.abandoned(circuit, permit)
-            raise
+        failed = self._ask(self._config.is_bad_result, value, circuit, permit)
         self.ended(circuit, permit, started, name, failed=failed)
 
     def raised(self, circuit: Circuit, permit: Permit, error: Exception, started: float, name: str) -> None:
         """Record a call that raised; an exception that is no failure counts as nothing."""
-        try:
-            failed = self._is_failure(error)
-        except BaseException:
-            self.abandoned(circuit, permit)
-            raise
-        if failed:
+        if self._ask(self._config.is_failure, error, circuit, permit):
             self.ended(circuit, permit, started, name, failed=True)
         else:
             self.abandoned(circuit, permit)
@@ -137,34 +107,31 @@ class Circuits:
     def ended(self, circuit: Circuit, permit: Permit, started: float, name: str, *, failed: bool) -> None:
         """Record a success or a failure."""
         now = _clock.monotonic()
-        slow = self._slow_call is not None and now - started >= self._slow_call
+        slow = self._config.slow_call is not None and now - started >= self._config.slow_call
         with self._lock:
-            before = circuit.phase
             verdict = circuit.record(permit, now, failed=failed, slow=slow)
-            after = circuit.phase
         if isinstance(verdict, Trip):
             self._open(circuit, permit, now, verdict, name)
-        elif not _events.listeners:
-            return
-        elif isinstance(verdict, Late):
+        elif verdict == "late" and _events.listeners:
             _events.emit("circuit_breaker.late", name, failed=failed, **_mark(circuit))
-        elif after is not before:
+        elif verdict == "closed" and _events.listeners:
             _events.emit("circuit_breaker.closed", name, reason="recovered", **_mark(circuit))
 
     def _open(self, circuit: Circuit, permit: Permit, now: float, trip: Trip, name: str) -> None:
-        try:
-            pause = self._pause(circuit.openings + 1)  # not under the lock: it may be the user's function
-        except BaseException:
-            self.abandoned(circuit, permit)
-            raise
+        pause = self._ask(self._config.pause, circuit.openings + 1, circuit, permit)
         with self._lock:
             opened = circuit.open(permit, now, pause)
         if opened and _events.listeners:
             facts = {**trip.facts, **_mark(circuit)}
             _events.emit("circuit_breaker.opened", name, reason=trip.reason, retry_after=pause, **facts)
 
-    def _at(self, key: Hashable, now: float) -> Circuit:
-        return self.one if self._keyed is None else self._keyed.at(key, now)
+    def _ask(self, question: Callable[[T], R], about: T, circuit: Circuit, permit: Permit) -> R:
+        """Ask what may be a function of the user's, without the lock; if it raises, nothing is counted."""
+        try:
+            return question(about)
+        except BaseException:
+            self.abandoned(circuit, permit)
+            raise
 
     # --- Control; each method takes a key, or `EVERY` ---
 
@@ -172,38 +139,36 @@ class Circuits:
         """Return the state, or the worst of all."""
         now = _clock.monotonic()
         with self._lock:
-            return max((each.state(now) for each in self._select(key, now)), key=_SEVERITY.index)
+            return _worst(each.state(now) for each in self._select(key, now))
 
-    def force_open(self, key: Hashable, name: str) -> None:
-        """Reject every call until `reset`."""
-        changed = self._command(key, Circuit.force_open, CircuitState.FORCED_OPEN)
-        if changed and _events.listeners:
-            _events.emit("circuit_breaker.opened", name, reason="forced", retry_after=None)
-
-    def shadow(self, key: Hashable) -> None:
-        """Reject no call until `reset`, but go on judging."""
-        self._command(key, Circuit.shadow)
-
-    def reset(self, key: Hashable, name: str) -> None:
-        """Make circuits as new."""
-        changed = self._command(key, Circuit.reset, CircuitState.CLOSED)
-        if changed and _events.listeners:
-            _events.emit("circuit_breaker.closed", name, reason="reset")
+    def command(self, key: Hashable, command: Callable[[Circuit], None], target: CircuitState) -> bool:
+        """Do something to circuits; return whether one of them was not yet what it becomes by that."""
+        now = _clock.monotonic()
+        with self._lock:
+            selected = self._select(key, now)
+            if self._keyed is not None and key is not EVERY and self._keyed.peek(key) is None:
+                raise RuntimeError(
+                    f"no circuit is left for this key: all {len(self._keyed)} (max_keys) are busy"
+                )
+            changed = any(each.verdict(now) is not target for each in selected)
+            for each in selected:
+                command(each)
+            if self._keyed is not None and key is EVERY and command is Circuit.reset:
+                self._keyed.clear()
+            return changed
 
     def snapshot(self, key: Hashable) -> dict[str, Any]:
         """Return figures as plain data."""
         now = _clock.monotonic()
         with self._lock:
-            if key is not EVERY or self._keyed is None:
-                (circuit,) = self._select(key, now)
-                return _figures(circuit, now)
-            every = self._select(key, now)
-            states = Counter(each.state(now).value for each in self._keyed)
+            if self._keyed is None or key is not EVERY:
+                return self._at(key, now).snapshot(now)
+            every = self._select(EVERY, now)
             return {
-                "state": max((each.state(now) for each in every), key=_SEVERITY.index).value,
-                "would_be": max((each.verdict(now) for each in every), key=_SEVERITY.index).value,
+                "state": _worst(each.state(now) for each in every).value,
+                "would_be": _worst(each.verdict(now) for each in every).value,
                 "keys": len(self._keyed),
-                "states": dict(states),
+                "states": dict(Counter(each.state(now).value for each in self._keyed)),
                 "opened_count": self.one.opened_count,
                 "rejected": self.one.rejected,
                 "late": self.one.late,
@@ -214,61 +179,95 @@ class Circuits:
             return [self.one, *(self._keyed or ())]
         return [self._at(key, now)]
 
-    def _command(
-        self, key: Hashable, command: Callable[[Circuit], None], target: CircuitState | None = None
-    ) -> bool:
-        """Do something to circuits; return whether one of them was not yet what it becomes by that."""
-        now = _clock.monotonic()
-        with self._lock:
-            selected = self._select(key, now)
-            if self._keyed is not None and key is not EVERY and self._keyed.peek(key) is None:
-                raise RuntimeError(
-                    f"no circuit is left for this key: all {len(self._keyed)} (max_keys) are busy"
-                )
-            changed = any(each.phase.state is not target for each in selected)
-            for each in selected:
-                command(each)
-            if self._keyed is not None and key is EVERY and command is Circuit.reset:
-                self._keyed.clear()
-            return changed
+    def _at(self, key: Hashable, now: float) -> Circuit:
+        return self.one if self._keyed is None else self._keyed.at(key, now)
+
+
+def _worst(states: Iterable[CircuitState]) -> CircuitState:
+    return max(states, key=_SEVERITY.index)
 
 
 def _mark(circuit: Circuit) -> dict[str, bool]:
     """Tell listeners that nothing was really rejected, if so."""
-    return {"shadow": True} if circuit.is_shadow else {}
+    return {"shadow": True} if circuit.mode is CircuitState.SHADOW else {}
 
 
-def _figures(circuit: Circuit, now: float) -> dict[str, Any]:
-    phase = circuit.phase
-    figures: dict[str, Any] = {
-        "state": circuit.state(now).value,
-        "would_be": circuit.verdict(now).value,
-        "failures": 0,
-        "calls": None,
-        "failure_rate": None,
-        "slow_call_rate": None,
-        "retry_after": circuit.retry_after(now),
-        "probes": len(phase.probes) if isinstance(phase, HalfOpen) else 0,
-        "openings": circuit.openings,
-        "opened_count": circuit.opened_count,
-        "rejected": circuit.rejected,
-        "late": circuit.late,
-    }
-    if isinstance(phase, Closed):
-        for rule in phase.rules:
-            facts = rule.facts(now)
-            rate = facts.pop("rate", None)
-            figures |= facts if rate is None else {**facts, rule.reason: rate}
-    return figures
+class Handle(ABC):
+    """What one can do with the circuit of a breaker, or with that of one of its keys.
 
+    ``async with`` guards a block exactly as the decorator guards a call, except that a block has no
+    value for ``on_result``.
+    """
 
-# --- Blocks -----------------------------------------------------------------------------------------
+    _circuits: Circuits
+    _key: Hashable
+
+    @abstractmethod
+    def _policy(self) -> Policy:
+        """Return the breaker."""
+
+    @property
+    def state(self) -> CircuitState:
+        """The state now; of a breaker with keys the worst of all.
+
+        When its pause is over a circuit is half-open, though nothing happens before the next call.
+        """
+        return self._circuits.state(self._key)
+
+    def force_open(self) -> None:
+        """Reject every call until `reset`; of a breaker with keys also those of new keys."""
+        changed = self._circuits.command(self._key, Circuit.force_open, CircuitState.FORCED_OPEN)
+        if changed and _events.listeners:
+            name = self._policy().name
+            _events.emit("circuit_breaker.opened", name, reason="forced", retry_after=None)
+
+    def shadow(self) -> None:
+        """Reject no call until `reset`, but go on judging and reporting.
+
+        ``snapshot()["would_be"]`` is the verdict; events carry ``shadow=True``.
+        """
+        self._circuits.command(self._key, Circuit.shadow, CircuitState.SHADOW)
+
+    def reset(self) -> None:
+        """Leave every mode and forget everything; calls in flight no longer count."""
+        changed = self._circuits.command(self._key, Circuit.reset, CircuitState.CLOSED)
+        if changed and _events.listeners:
+            _events.emit("circuit_breaker.closed", self._policy().name, reason="reset")
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return state and counters as plain data, ready for JSON."""
+        return {"name": self._policy().name, **self._circuits.snapshot(self._key)}
+
+    async def __aenter__(self) -> Self:
+        policy = self._policy()
+        if not (policy.enabled and switch.active):
+            _enter(_Block(self, self._circuits.one, None, 0.0))
+            return self
+        started = _clock.monotonic()
+        circuit, permit, retry_after = self._circuits.admit(self._key, started, policy.name)
+        if permit is None:
+            raise rejection(CircuitBreakerOpenError, retry_after, policy.name)
+        _enter(_Block(self, circuit, permit, started))
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        _, circuit, permit, started = _leave(self)
+        if permit is None:
+            return
+        if error is None:
+            self._circuits.ended(circuit, permit, started, self._policy().name, failed=False)
+        elif isinstance(error, Exception):
+            self._circuits.raised(circuit, permit, error, started, self._policy().name)
+        else:
+            self._circuits.abandoned(circuit, permit)
 
 
 class _Block(NamedTuple):
     """An open ``async with``: what it took, for the exit to find."""
 
-    owner: object
+    owner: Handle
     circuit: Circuit
     permit: Permit | None
     started: float
@@ -279,22 +278,17 @@ class _Block(NamedTuple):
 _blocks: ContextVar[tuple[_Block, ...]] = ContextVar("resilience_breaker_blocks", default=())
 
 
-def enter(owner: object, circuit: Circuit, permit: Permit | None, started: float) -> None:
-    """Remember an admission until `leave`, for the innermost block of an owner."""
-    _blocks.set((*_blocks.get(), _Block(owner, circuit, permit, started)))
+def _enter(block: _Block) -> None:
+    _blocks.set((*_blocks.get(), block))
 
 
-def leave(owner: object) -> tuple[Circuit, Permit | None, float]:
-    """Return the admission of the innermost open block of an owner, and forget it.
-
-    Raises:
-        RuntimeError: If the running code has not entered one.
-    """
+def _leave(owner: Handle) -> _Block:
+    """Forget the innermost open block of an owner, and return it."""
     blocks = _blocks.get()
     for index in reversed(range(len(blocks))):
         if blocks[index].owner is owner:
             _blocks.set(blocks[:index] + blocks[index + 1 :])
-            return blocks[index][1:]
+            return blocks[index]
     raise RuntimeError(
         "an `async with` block of a circuit breaker must be left by the task that entered it"
     )

@@ -7,9 +7,8 @@ nothing can leak from one phase into a later one of the same kind.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import ClassVar, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from resilience._breaker_windows import Facts, TripRule
 from resilience._clock import SET_BACK
@@ -37,8 +36,7 @@ class CircuitState(StrEnum):
     SHADOW = "shadow"
 
 
-@dataclass(frozen=True, slots=True)
-class Trip:
+class Trip(NamedTuple):
     """Why a circuit must open."""
 
     reason: str
@@ -46,16 +44,14 @@ class Trip:
 
 
 class Closed:
-    """Calls pass and are judged. One era: when it opens, this object is gone for good."""
+    """The phase in which calls pass and are judged, and the permit of them all."""
 
     __slots__ = ("rules", "take")
-
-    state: ClassVar = CircuitState.CLOSED
 
     def __init__(self, rules: Sequence[TripRule]) -> None:
         self.rules = rules
         # Counts a success without the lock, if that is all there is to do; see `TripRule.take`.
-        self.take = rules[0].take if len(rules) == 1 else _all_take(rules)
+        self.take = rules[0].take if len(rules) == 1 else _both_take(rules)
 
     def add(self, now: float, *, failed: bool, slow: bool) -> Trip | None:
         """Count an outcome; return why the circuit must open, if it must."""
@@ -65,40 +61,53 @@ class Closed:
         return None
 
 
-class Open:
-    """Calls are rejected until the pause is over."""
-
-    __slots__ = ("pause", "until")
-
-    state: ClassVar = CircuitState.OPEN
-
-    def __init__(self, until: float, pause: float) -> None:
-        self.until = until
-        self.pause = pause
-
-    def is_over(self, now: float) -> bool:
-        """Whether the next call may be a probe."""
-        return not ROUNDING < self.until - now <= self.pause + SET_BACK
+def _both_take(rules: Sequence[TripRule]) -> Callable[[float], bool]:
+    # There are two at the most, as a rule about slow calls leaves no straight path. Only the second may
+    # refuse, since by then the first has counted the success: `InARow` is the first and never refuses.
+    first, last = rules[0], rules[-1]
+    return lambda now: first.take(now) and last.take(now)
 
 
-class ForcedOpen:
-    """Calls are rejected until somebody resets the circuit."""
+class _Timed:
+    """What ends by itself after some seconds."""
+
+    __slots__ = ("at_most", "seconds", "until")
+
+    def __init__(self, now: float, seconds: float) -> None:
+        self.seconds = seconds
+        self.until = now + seconds
+        self.at_most = seconds + SET_BACK
+
+    def left(self, now: float) -> float:
+        """Return the seconds until it ends; 0 if it is over, or was written under another clock."""
+        left = self.until - now
+        return left if ROUNDING < left <= self.at_most else 0.0
+
+
+class Open(_Timed):
+    """The phase in which calls are rejected, a pause."""
 
     __slots__ = ()
 
-    state: ClassVar = CircuitState.FORCED_OPEN
+
+class Probe(_Timed):
+    """The permit of one call in a half-open phase: a place, for the time of its lease."""
+
+    __slots__ = ()
+
+
+BYSTANDER: Final = Probe(0.0, 0.0)
+"""The permit of calls that pass only because the circuit is a shadow; their outcomes say nothing."""
 
 
 class HalfOpen:
-    """A few probes pass and decide, the other calls are rejected.
+    """The phase in which a few probes pass and decide, and the other calls are rejected.
 
     A probe that succeeded keeps its place, so no more probes are made than the verdict needs. One that
     does not return loses its place when its lease ends.
     """
 
     __slots__ = ("lease", "missing", "probes")
-
-    state: ClassVar = CircuitState.HALF_OPEN
 
     def __init__(self, lease: float, half_open_calls: int) -> None:
         self.lease = lease
@@ -107,63 +116,25 @@ class HalfOpen:
 
     def start(self, now: float) -> Probe | None:
         """Admit a probe if there is a place."""
-        while (oldest := self.oldest()) is not None and oldest.has_expired(now):
-            self.end(oldest)
+        while (oldest := self.oldest()) is not None and not oldest.left(now):
+            self.probes.pop(oldest, None)  # gone, if in `left` the garbage collector closed its call
         if len(self.probes) >= self.missing:
             return None
-        probe = Probe(now + self.lease, self.lease)
+        probe = Probe(now, self.lease)
         self.probes[probe] = None
         return probe
+
+    def add(self, _now: float, *, failed: bool, slow: bool) -> Trip | None:
+        """Count the outcome of a probe; return why the circuit must open, if it must."""
+        if failed or slow:
+            return Trip("probe_failed" if failed else "probe_slow", {})
+        self.missing -= 1
+        return None
 
     def oldest(self) -> Probe | None:
         """Return the probe whose place is free first."""
         return next(iter(self.probes), None)
 
-    def end(self, probe: Probe) -> None:
-        """Free the place of a probe, if it still has one."""
-        self.probes.pop(probe, None)
 
-    def counts(self, probe: Probe, now: float) -> bool:
-        """Whether the outcome of a probe counts: it has not lost its place."""
-        return probe in self.probes and not probe.has_expired(now)
-
-
-class Probe:
-    """The permit of one call in a half-open phase."""
-
-    __slots__ = ("lease", "until")
-
-    def __init__(self, until: float, lease: float) -> None:
-        self.until = until
-        self.lease = lease
-
-    def has_expired(self, now: float) -> bool:
-        """Whether it has lost its place."""
-        return not ROUNDING < self.until - now <= self.lease + SET_BACK
-
-
-class Bystander:
-    """The permit of a call that passes only because the circuit is a shadow; its outcome says nothing."""
-
-    __slots__ = ()
-
-
-class Late:
-    """The outcome came too late to count."""
-
-    __slots__ = ()
-
-
-BYSTANDER = Bystander()
-LATE = Late()
-
-
-def _all_take(rules: Sequence[TripRule]) -> Callable[[float], bool]:
-    # There are two at the most, as a rule about slow calls leaves no straight path. Only the second may
-    # refuse, since by then the first has counted the success: `InARow` is the first and never refuses.
-    first, last = rules[0], rules[-1]
-    return lambda now: first.take(now) and last.take(now)
-
-
-Phase: TypeAlias = Closed | Open | HalfOpen | ForcedOpen
-Permit: TypeAlias = Closed | Probe | Bystander
+Phase: TypeAlias = Closed | Open | HalfOpen
+Permit: TypeAlias = Closed | Probe

@@ -11,64 +11,45 @@ the call ends, its outcome counts only if that permit still stands, which is a c
 results of an older phase, or of a probe that lost its place, change nothing and are counted as late.
 What a closed phase has counted dies with it, so nothing can leak from one era into the next.
 
-The policy holds its lock around every call here. `Circuit.straight` and `Circuit.rejects_until` are for
-calls without the lock: as long as the first is not ``None`` the circuit is closed and needs to know
-nothing of a call but its success, and up to the second it rejects them all. Transitions turn the straight
-path off first and on last.
+The policy holds its lock around every call here. `Circuit.straight` and `Circuit.rejects` are for calls
+without the lock: as long as the first is not ``None`` the circuit is closed and needs to know nothing of a
+call but its success, and during the second it rejects them all. Transitions turn both off first, on last.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
 
+from resilience._breaker_config import CircuitBreakerConfig
 from resilience._breaker_phases import (
     BYSTANDER,
-    LATE,
-    Bystander,
     CircuitState,
     Closed,
-    ForcedOpen,
     HalfOpen,
-    Late,
     Open,
     Permit,
     Phase,
     Probe,
     Trip,
 )
-from resilience._breaker_windows import TripRule
-from resilience._clock import SET_BACK
 from resilience._interpreter import HAS_GIL
 
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What the circuits of one policy have in common.
-
-    Args:
-        make_rules: Makes the rules of a closed phase.
-        half_open_calls: How many probes run at once, and must succeed.
-        least_lease: Seconds that a probe keeps its place, if the pause was shorter.
-        straight: Whether calls may go without the lock while the circuit is closed.
-    """
-
-    make_rules: Callable[[], Sequence[TripRule]]
-    half_open_calls: int = 1
-    least_lease: float = 0.0
-    straight: bool = True
+Mode: TypeAlias = Literal[CircuitState.FORCED_OPEN, CircuitState.SHADOW]
 
 
 class Circuit:
-    """One circuit. Guarded by the lock of the policy that owns it.
+    """One circuit: for all calls, or for those with one key. Guarded by the lock of its policy.
+
+    Args:
+        config: What the circuits of a policy have in common.
+        model: What a new circuit for a key is like; it counts for all keys together and gets no calls.
 
     Attributes:
         straight: The closed phase if calls may pass without the lock, else ``None``.
-        rejects_until: Up to when calls may be rejected without the lock.
-        rejects_at_most: Seconds before that from which on they may.
-        phase: What it does with calls, or would do if it is a shadow.
-        is_shadow: Whether it judges without ever rejecting.
+        rejects: The pause if calls may be rejected without the lock until its end, else ``None``.
+        mode: What somebody made of it, if anything; a forced circuit is closed beneath.
+        phase: What it does with calls, or would do if it had no mode.
+        in_flight: How many calls have a permit; says nothing where calls may pass without the lock.
         openings: How often it opened in a row, without closing in between.
         opened_count: How often it opened in all.
         rejected: How many calls it refused.
@@ -76,90 +57,101 @@ class Circuit:
     """
 
     __slots__ = (
-        "is_shadow",
+        "_config",
+        "_model",
+        "in_flight",
         "late",
+        "mode",
         "opened_count",
         "openings",
         "phase",
-        "plan",
         "rejected",
-        "rejects_at_most",
-        "rejects_until",
+        "rejects",
         "straight",
     )
 
     straight: Closed | None
-    rejects_at_most: float
-    rejects_until: float
+    rejects: Open | None
+    mode: Mode | None
     phase: Phase
-    is_shadow: bool
-    openings: int
-    opened_count: int
-    rejected: int
-    late: int
 
-    def __init__(self, plan: Plan) -> None:
-        self.plan = plan
+    def __init__(self, config: CircuitBreakerConfig, model: Circuit | None = None) -> None:
+        self._config = config
+        self._model = model
+        self.in_flight = 0
         self.reset()
+        if model is not None:
+            self.mode = model.mode
 
     # --- Calls ---
 
     def admit(self, now: float) -> Permit | None:
         """Return a permit for a call, or ``None`` if the call is rejected."""
-        phase = self.phase
-        if isinstance(phase, Closed):
-            return phase
-        if isinstance(phase, Open) and phase.is_over(now):
-            lease = max(phase.pause, self.plan.least_lease)
-            phase = HalfOpen(lease, self.plan.half_open_calls)
-            self._enter(phase)
-        probe = phase.start(now) if isinstance(phase, HalfOpen) else None
-        if probe is not None:
-            return probe
-        if self.is_shadow:
-            return BYSTANDER
+        permit = self._permit(now)
+        if permit is not None:
+            self.in_flight += 1
+            return permit
         self.rejected += 1
+        if self._model is not None:
+            self._model.rejected += 1
         return None
 
-    def record(self, permit: Permit, now: float, *, failed: bool, slow: bool) -> Trip | Late | None:
+    def _permit(self, now: float) -> Permit | None:
+        phase = self.phase
+        if self.mode is CircuitState.FORCED_OPEN:
+            return None
+        if isinstance(phase, Closed):
+            return phase
+        if isinstance(phase, Open) and not phase.left(now):
+            phase = HalfOpen(self._config.lease(phase.seconds), self._config.half_open_calls)
+            self._enter(phase)
+        probe = phase.start(now) if isinstance(phase, HalfOpen) else None
+        if probe is None and self.mode is CircuitState.SHADOW:
+            return BYSTANDER
+        return probe
+
+    def record(
+        self, permit: Permit, now: float, *, failed: bool, slow: bool
+    ) -> Trip | Literal["closed", "late"] | None:
         """Give a permit back with the outcome of its call.
 
         Returns:
-            `LATE` if the outcome did not count, else ``None``; or why the circuit must be opened: then the
-            permit is not given back yet, which is up to `open`, or to `give_back`.
+            What came of it; a `Trip` if the circuit must be opened: then the permit is not given back
+            yet, which is up to `open`, or to `give_back`.
         """
-        phase = self.phase
-        if isinstance(phase, Closed) and permit is phase:
-            return phase.add(now, failed=failed, slow=slow)
-        if isinstance(phase, HalfOpen) and isinstance(permit, Probe) and phase.counts(permit, now):
-            if failed or slow:
-                return Trip("probe_failed" if failed else "probe_slow", {})
-            phase.end(permit)
-            phase.missing -= 1
-            if phase.missing == 0:
-                self._close()
+        phase = self._phase_of(permit, now)
+        if phase is None:
+            return self._drop(permit)
+        trip = phase.add(now, failed=failed, slow=slow)
+        if trip is not None:
+            return trip
+        self.give_back(permit)
+        if isinstance(phase, Closed) or phase.missing:
             return None
-        if isinstance(permit, Bystander):
-            return None
-        if isinstance(phase, HalfOpen) and isinstance(permit, Probe):
-            phase.end(permit)
-        self.late += 1
-        return LATE
+        self._close()
+        return "closed"
 
     def give_back(self, permit: Permit) -> None:
         """Give a permit back without an outcome: nothing is counted."""
+        self.in_flight -= 1
         if isinstance(self.phase, HalfOpen) and isinstance(permit, Probe):
-            self.phase.end(permit)
+            self.phase.probes.pop(permit, None)
 
-    def retry_after(self, now: float) -> float | None:
-        """Return the seconds until the next probe may run; ``None`` if one may now, or nobody knows."""
+    def _phase_of(self, permit: Permit, now: float) -> Closed | HalfOpen | None:
+        """Return the phase if the permit stands in it."""
         phase = self.phase
-        if isinstance(phase, Open) and not phase.is_over(now):
-            return phase.until - now
-        if isinstance(phase, HalfOpen) and len(phase.probes) >= phase.missing:
-            oldest = phase.oldest()
-            return None if oldest is None or oldest.has_expired(now) else oldest.until - now
-        return None
+        if isinstance(phase, HalfOpen) and isinstance(permit, Probe):
+            return phase if permit in phase.probes and permit.left(now) else None
+        return phase if isinstance(phase, Closed) and permit is phase else None
+
+    def _drop(self, permit: Permit) -> Literal["late"] | None:
+        self.give_back(permit)
+        if permit is BYSTANDER:
+            return None
+        self.late += 1
+        if self._model is not None:
+            self._model.late += 1
+        return "late"
 
     # --- Transitions ---
 
@@ -169,31 +161,30 @@ class Circuit:
         Returns:
             ``False`` if the permit no longer stands, so that the decision to open came too late.
         """
-        phase = self.phase
-        if permit is not phase and not (isinstance(phase, HalfOpen) and permit in phase.probes):
+        phase = self._phase_of(permit, now)
+        self.give_back(permit)
+        if phase is None:
             return False
-        self._enter(Open(now + pause, pause))
+        self._enter(Open(now, pause))
         self.openings += 1
         self.opened_count += 1
+        if self._model is not None:
+            self._model.opened_count += 1
         return True
 
     def force_open(self) -> None:
         """Reject every call from now on."""
-        self.is_shadow = False
-        self.openings = 0
-        self._enter(ForcedOpen())
+        self.mode = CircuitState.FORCED_OPEN
+        self._close()
 
     def shadow(self) -> None:
         """Reject no call from now on, but go on judging."""
-        self.is_shadow = True
-        if isinstance(self.phase, ForcedOpen):
-            self._close()
-        else:
-            self._enter(self.phase)
+        self.mode = CircuitState.SHADOW
+        self._enter(self.phase)
 
     def reset(self) -> None:
         """Leave every mode and forget everything."""
-        self.is_shadow = False
+        self.mode = None
         self.opened_count = 0
         self.rejected = 0
         self.late = 0
@@ -201,89 +192,74 @@ class Circuit:
 
     def _close(self) -> None:
         self.openings = 0
-        self._enter(Closed(self.plan.make_rules()))
+        self._enter(Closed(self._config.rules()))
 
     def _enter(self, phase: Phase) -> None:
         self.straight = None
-        self.rejects_until = -math.inf
-        self.rejects_at_most = 0.0
+        self.rejects = None
         self.phase = phase
-        if not HAS_GIL:
+        if not HAS_GIL or self.mode is CircuitState.FORCED_OPEN:
             return
-        if isinstance(phase, Closed) and self.plan.straight:
+        if isinstance(phase, Closed) and self._config.is_straight:
             self.straight = phase
-        elif isinstance(phase, Open) and not self.is_shadow:
-            self.rejects_at_most = phase.pause + SET_BACK
-            self.rejects_until = phase.until
+        elif isinstance(phase, Open) and self.mode is None:
+            self.rejects = phase
 
     # --- Looking at it ---
 
-    def verdict(self, now: float) -> CircuitState:
-        """Return what it does with calls, or would do if it were no shadow."""
-        if isinstance(self.phase, Open) and self.phase.is_over(now):
-            return CircuitState.HALF_OPEN
-        return self.phase.state
-
     def state(self, now: float) -> CircuitState:
         """Return what it does with calls."""
-        return CircuitState.SHADOW if self.is_shadow else self.verdict(now)
+        return self.mode or self.verdict(now)
 
+    def verdict(self, now: float) -> CircuitState:
+        """Return what it does with calls, or would do if it were no shadow."""
+        phase = self.phase
+        if self.mode is CircuitState.FORCED_OPEN:
+            return CircuitState.FORCED_OPEN
+        if isinstance(phase, Closed):
+            return CircuitState.CLOSED
+        if isinstance(phase, Open) and phase.left(now):
+            return CircuitState.OPEN
+        return CircuitState.HALF_OPEN
 
-class KeyedCircuit(Circuit):
-    """The circuit of one key: it knows its calls in flight, so that it is never dropped under them.
-
-    Attributes:
-        in_flight: How many calls were admitted and have not ended.
-        model: What a new circuit of the policy is like; it also counts for all keys together.
-    """
-
-    __slots__ = ("in_flight", "model")
-
-    def __init__(self, plan: Plan, model: Circuit) -> None:
-        super().__init__(plan)
-        self.in_flight = 0
-        self.model = model
-        if isinstance(model.phase, ForcedOpen):
-            self.force_open()
-        elif model.is_shadow:
-            self.shadow()
+    def retry_after(self, now: float) -> float | None:
+        """Return the seconds until the next probe may run; ``None`` if one may now, or nobody knows."""
+        phase = self.phase
+        if isinstance(phase, Open):
+            return phase.left(now) or None
+        if isinstance(phase, HalfOpen) and len(phase.probes) >= phase.missing:
+            oldest = phase.oldest()
+            return None if oldest is None else oldest.left(now) or None
+        return None
 
     def is_idle(self, now: float) -> bool:
         """Whether a new circuit would do as well."""
-        phase = self.phase
         return (
             self.in_flight == 0
-            and self.is_shadow == self.model.is_shadow
-            and phase.state == self.model.phase.state
-            and (not isinstance(phase, Closed) or all(rule.is_clean(now) for rule in phase.rules))
+            and (self._model is None or self.mode is self._model.mode)
+            and isinstance(self.phase, Closed)
+            and all(rule.is_clean(now) for rule in self.phase.rules)
         )
 
-    def admit(self, now: float) -> Permit | None:
-        """See `Circuit.admit`."""
-        permit = super().admit(now)
-        if permit is None:
-            self.model.rejected += 1
-        else:
-            self.in_flight += 1
-        return permit
-
-    def record(self, permit: Permit, now: float, *, failed: bool, slow: bool) -> Trip | Late | None:
-        """See `Circuit.record`."""
-        verdict = super().record(permit, now, failed=failed, slow=slow)
-        if not isinstance(verdict, Trip):
-            self.in_flight -= 1
-        if isinstance(verdict, Late):
-            self.model.late += 1
-        return verdict
-
-    def give_back(self, permit: Permit) -> None:
-        """See `Circuit.give_back`."""
-        self.in_flight -= 1
-        super().give_back(permit)
-
-    def open(self, permit: Permit, now: float, pause: float) -> bool:
-        """See `Circuit.open`."""
-        self.in_flight -= 1
-        opened = super().open(permit, now, pause)
-        self.model.opened_count += opened
-        return opened
+    def snapshot(self, now: float) -> dict[str, Any]:
+        """Return figures as plain data."""
+        phase = self.phase
+        figures: dict[str, Any] = {
+            "state": self.state(now).value,
+            "would_be": self.verdict(now).value,
+            "failures": 0,
+            "calls": None,
+            "failure_rate": None,
+            "slow_call_rate": None,
+            "retry_after": self.retry_after(now),
+            "probes": len(phase.probes) if isinstance(phase, HalfOpen) else 0,
+            "openings": self.openings,
+            "opened_count": self.opened_count,
+            "rejected": self.rejected,
+            "late": self.late,
+        }
+        for rule in phase.rules if isinstance(phase, Closed) else ():
+            facts = rule.facts(now)
+            rate = facts.pop("rate", None)
+            figures |= facts if rate is None else {**facts, rule.reason: rate}
+        return figures

@@ -11,25 +11,25 @@ rejections from further in and cancellations count as nothing and give the permi
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Hashable
 from datetime import timedelta
-from types import CoroutineType, TracebackType
+from types import CoroutineType
 from typing import Any, ParamSpec, Self, TypeVar, overload
 
-from resilience import _clock
+from resilience import _arguments, _clock
 from resilience._arguments import Seconds
-from resilience._breaker_circuits import EVERY, Circuits, enter, leave
+from resilience._breaker_circuits import EVERY, Circuits, Handle
 from resilience._breaker_config import (
     CircuitBreakerConfig,
     Errors,
     Wait,
-    checked,
-    is_failure_of,
-    pause_of,
-    plan_of,
+    calls_or_seconds,
+    errors_or_predicate,
+    minimum_of,
+    optional,
+    pause_or_wait,
 )
-from resilience._breaker_phases import CircuitState, Permit
+from resilience._breaker_phases import Permit
 from resilience._callables import as_async, is_decoratable, qualified_name
 from resilience._errors import CircuitBreakerOpenError, rejection
 from resilience._policy import Policy, switch
@@ -38,77 +38,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class _Handle(ABC):
-    """What one can do with the circuit of a breaker, or with that of one of its keys.
-
-    ``async with`` guards a block exactly as the decorator guards a call, except that a block has no
-    value for ``on_result``.
-    """
-
-    _circuits: Circuits
-    _key: Hashable
-
-    @property
-    def state(self) -> CircuitState:
-        """The state now; of a breaker with keys the worst of all.
-
-        When its pause is over a circuit is half-open, though nothing happens before the next call.
-        """
-        return self._circuits.state(self._key)
-
-    def force_open(self) -> None:
-        """Reject every call until `reset`; of a breaker with keys also those of new keys."""
-        self._circuits.force_open(self._key, self._label())
-
-    def shadow(self) -> None:
-        """Reject no call until `reset`, but go on judging and reporting.
-
-        ``snapshot()["would_be"]`` is the verdict; events carry ``shadow=True``.
-        """
-        self._circuits.shadow(self._key)
-
-    def reset(self) -> None:
-        """Leave every mode and forget everything; calls in flight no longer count."""
-        self._circuits.reset(self._key, self._label())
-
-    def snapshot(self) -> dict[str, Any]:
-        """Return state and counters as plain data, ready for JSON."""
-        return {"name": self._label(), **self._circuits.snapshot(self._key)}
-
-    async def __aenter__(self) -> Self:
-        if not self._is_active():
-            enter(self, self._circuits.one, None, 0.0)
-            return self
-        started = _clock.monotonic()
-        circuit, permit, retry_after = self._circuits.admit(self._key, started, self._label())
-        if permit is None:
-            raise rejection(CircuitBreakerOpenError, retry_after, self._label())
-        enter(self, circuit, permit, started)
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        circuit, permit, started = leave(self)
-        if permit is None:
-            return
-        if error is None:
-            self._circuits.ended(circuit, permit, started, self._label(), failed=False)
-        elif isinstance(error, Exception):
-            self._circuits.raised(circuit, permit, error, started, self._label())
-        else:
-            self._circuits.abandoned(circuit, permit)
-
-    @abstractmethod
-    def _label(self) -> str:
-        """The name for events and errors."""
-
-    @abstractmethod
-    def _is_active(self) -> bool:
-        """Whether the breaker is switched on."""
-
-
-class CircuitBreaker(_Handle, Policy):
+class CircuitBreaker(Handle, Policy):
     """A circuit, or one per key; made by `circuit_breaker`."""
 
     kind = "circuit_breaker"
@@ -119,14 +49,7 @@ class CircuitBreaker(_Handle, Policy):
         super().__init__(name)
         self.config = config
         self._key = EVERY
-        self._circuits = Circuits(
-            plan_of(config),
-            slow_call=config.slow_call,
-            is_failure=is_failure_of(config),
-            on_result=config.on_result,
-            pause=pause_of(config),
-            max_keys=None if config.key is None else config.max_keys,
-        )
+        self._circuits = Circuits(config)
 
     def at(self, key: Hashable) -> CircuitOfKey:
         """Return the handle for the circuit of one key.
@@ -193,14 +116,11 @@ class CircuitBreaker(_Handle, Policy):
 
         return wrapper
 
-    def _label(self) -> str:
-        return self.name
-
-    def _is_active(self) -> bool:
-        return self.enabled and switch.active
+    def _policy(self) -> Policy:
+        return self
 
 
-class CircuitOfKey(_Handle):
+class CircuitOfKey(Handle):
     """The circuit of one key; made by `CircuitBreaker.at`."""
 
     def __init__(self, breaker: CircuitBreaker, circuits: Circuits, key: Hashable) -> None:
@@ -223,11 +143,8 @@ class CircuitOfKey(_Handle):
         )
         return await guarded(*args, **kwargs)
 
-    def _label(self) -> str:
-        return self._breaker.name
-
-    def _is_active(self) -> bool:
-        return self._breaker.enabled and switch.active
+    def _policy(self) -> Policy:
+        return self._breaker
 
 
 @overload
@@ -328,19 +245,22 @@ def circuit_breaker(
     """
     if is_decoratable(failure_threshold):
         return circuit_breaker()(failure_threshold)
-    config = checked(
-        failure_threshold=failure_threshold,
-        recovery_timeout=recovery_timeout,
-        failure_rate=failure_rate,
+    if failure_threshold is None and failure_rate is None and slow_call is None:
+        failure_threshold = 5
+    window = calls_or_seconds("window", window)
+    config = CircuitBreakerConfig(
+        failure_threshold=optional(_arguments.whole, "failure_threshold", failure_threshold),
+        recovery_timeout=pause_or_wait("recovery_timeout", recovery_timeout),
+        failure_rate=optional(_arguments.fraction, "failure_rate", failure_rate),
         window=window,
-        minimum_calls=minimum_calls,
-        slow_call=slow_call,
-        slow_call_rate=slow_call_rate,
-        half_open_calls=half_open_calls,
-        on=on,
-        ignore=ignore,
-        on_result=on_result,
-        key=key,
-        max_keys=max_keys,
+        minimum_calls=minimum_of(window, minimum_calls),
+        slow_call=optional(_arguments.seconds, "slow_call", slow_call),
+        slow_call_rate=_arguments.fraction("slow_call_rate", slow_call_rate),
+        half_open_calls=_arguments.whole("half_open_calls", half_open_calls),
+        on=errors_or_predicate("on", on),
+        ignore=errors_or_predicate("ignore", ignore),
+        on_result=optional(_arguments.plain_function, "on_result", on_result),
+        key=optional(_arguments.plain_function, "key", key),
+        max_keys=_arguments.whole("max_keys", max_keys),
     )
     return CircuitBreaker(config, name=name)

@@ -1,7 +1,7 @@
 """The circuit, compared with an obvious model in random interleavings, and its rules one by one."""
 
-import math
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -9,19 +9,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from resilience import _breaker_state
-from resilience._breaker_phases import BYSTANDER, LATE, ROUNDING, CircuitState, Closed, Probe, Trip
-from resilience._breaker_state import Circuit, KeyedCircuit, Plan
-from resilience._breaker_windows import InARow, RateOverCalls, RateOverSeconds
+from resilience._breaker_config import CircuitBreakerConfig
+from resilience._breaker_phases import BYSTANDER, CircuitState, Closed, Probe, Trip
+from resilience._breaker_state import Circuit
 
 PAUSE = 30.0
 
 
-def plan(threshold: int = 2, half_open_calls: int = 1, **more: Any) -> Plan:
-    return Plan(make_rules=lambda: [InARow(threshold)], half_open_calls=half_open_calls, **more)
+def plan(threshold: int = 2, **more: Any) -> CircuitBreakerConfig:
+    return CircuitBreakerConfig(failure_threshold=threshold, **{"recovery_timeout": PAUSE, **more})
 
 
 def end(circuit: Circuit, permit: Any, now: float, *, failed: bool = False, slow: bool = False) -> Any:
-    """Record an outcome as the policy does, straight path included; return ``LATE``, a trip or None."""
+    """Record an outcome as the policy does, straight path included; return what the circuit says."""
     if circuit.straight is permit and permit is not None and not failed and not slow and permit.take(now):
         return None
     verdict = circuit.record(permit, now, failed=failed, slow=slow)
@@ -129,6 +129,7 @@ class Model:
             if self.places() == 0:
                 self.openings = 0
                 self.enter("closed")
+                return "closed"
             return "nothing"
         self.log.append((self.era, now, failed, slow))
         return self.open(now) if self.must_open(now) else "nothing"
@@ -212,20 +213,20 @@ def test_it_behaves_like_the_model(
         threshold = 2
     model = Model(threshold, rate, window, seconds, minimum, slow_rate, half_open_calls)
 
-    def make_rules():
-        rules = [] if threshold is None else [InARow(threshold)]
-        kind = RateOverSeconds if seconds else RateOverCalls
-        if rate is not None:
-            rules.append(kind("failure_rate", "failures", rate, window, minimum))
-        if slow_rate is not None:
-            rules.append(kind("slow_call_rate", "slow_calls", slow_rate, window, minimum))
-        return rules
-
+    config = CircuitBreakerConfig(
+        failure_threshold=threshold,
+        recovery_timeout=PAUSE,
+        failure_rate=rate,
+        window=timedelta(seconds=window) if seconds else window,
+        minimum_calls=minimum,
+        slow_call=None if slow_rate is None else 1.0,
+        slow_call_rate=slow_rate or 1.0,
+        half_open_calls=half_open_calls,
+    )
     before = _breaker_state.HAS_GIL
     _breaker_state.HAS_GIL = has_gil
     try:
-        circuit = Circuit(Plan(make_rules, half_open_calls, straight=slow_rate is None))
-        compare(model, circuit, actions)
+        compare(model, Circuit(config), actions)
     finally:
         _breaker_state.HAS_GIL = before
 
@@ -246,7 +247,8 @@ def compare(model: Model, circuit: Circuit, actions: list[tuple[str, Any]]) -> N
             assert (ticket is None) == (permit is None)
             if ticket is not None:
                 running.append((ticket, permit))
-                assert (ticket.role == "probe") == isinstance(permit, Probe)
+                assert (ticket.role == "probe") == (isinstance(permit, Probe) and permit is not BYSTANDER)
+                assert (ticket.role == "bystander") == (permit is BYSTANDER)
         elif action in commands:
             for command in commands[action]:
                 command()
@@ -264,7 +266,7 @@ def compare_end(
         return
     failed, slow = "failure" in action, "slow" in action
     verdict = end(circuit, permit, now, failed=failed, slow=slow)
-    got = "trip" if isinstance(verdict, Trip) else "late" if verdict is LATE else "nothing"
+    got = "trip" if isinstance(verdict, Trip) else verdict or "nothing"
     assert got == model.end(ticket, now, failed, slow)
 
 
@@ -278,8 +280,10 @@ def compare_looks(model: Model, circuit: Circuit, now: float) -> None:
     if circuit.straight is not None:
         assert circuit.straight is circuit.phase
         assert model.state == "closed"
-    if circuit.rejects_until > now:
-        assert model.seen(now) == "open"
+    if circuit.rejects is not None:
+        assert circuit.rejects is circuit.phase
+        assert not model.shadow
+        assert (circuit.rejects.left(now) > 0) == (model.seen(now) == "open")
 
 
 # --- Rule by rule ---
@@ -289,15 +293,15 @@ def test_t10_b2_a_result_of_an_older_phase_changes_nothing():
     circuit = Circuit(plan(threshold=1))
     old_good, old_bad = admit(circuit, 0), admit(circuit, 0)
     opened(circuit)
-    assert end(circuit, old_good, 1) is LATE
-    assert end(circuit, old_bad, 1, failed=True) is LATE
+    assert end(circuit, old_good, 1) == "late"
+    assert end(circuit, old_bad, 1, failed=True) == "late"
     assert circuit.retry_after(1) == PAUSE - 1
     probe = admit(circuit, PAUSE)
-    assert end(circuit, old_good, PAUSE) is LATE
+    assert end(circuit, old_good, PAUSE) == "late"
     assert circuit.state(PAUSE) is CircuitState.HALF_OPEN
-    assert end(circuit, probe, PAUSE) is None
+    assert end(circuit, probe, PAUSE) == "closed"
     assert circuit.state(PAUSE) is CircuitState.CLOSED
-    assert end(circuit, old_bad, PAUSE, failed=True) is LATE
+    assert end(circuit, old_bad, PAUSE, failed=True) == "late"
     assert circuit.state(PAUSE) is CircuitState.CLOSED
     assert circuit.late == 4
 
@@ -321,19 +325,19 @@ def test_t12_b3_b4_b9_a_hung_probe_loses_its_place_and_its_say():
     assert circuit.retry_after(69) == 1
     second = admit(circuit, 70)
     assert isinstance(second, Probe)
-    assert end(circuit, hung, 70, failed=True) is LATE
+    assert end(circuit, hung, 70, failed=True) == "late"
     assert admit(circuit, 70) is None, "the older probe must not give away the place of the newer"
     circuit.give_back(hung)
     assert admit(circuit, 70) is None
-    assert end(circuit, hung, 70) is LATE
-    assert end(circuit, second, 71) is None
+    assert end(circuit, hung, 70) == "late"
+    assert end(circuit, second, 71) == "closed"
     assert circuit.state(71) is CircuitState.CLOSED
 
 
 def test_t12_a_probe_that_returns_after_its_lease_counts_for_nothing():
     circuit = opened(Circuit(plan()))
     probe = admit(circuit, 30)
-    assert end(circuit, probe, 60) is LATE
+    assert end(circuit, probe, 60) == "late"
     assert circuit.state(60) is CircuitState.HALF_OPEN
     assert admit(circuit, 60) is not None
 
@@ -362,7 +366,7 @@ def test_b8_two_probes_that_fail_together_open_it_once():
     circuit = opened(Circuit(plan(half_open_calls=2)))
     first, second = admit(circuit, 30), admit(circuit, 30)
     assert isinstance(end(circuit, first, 31, failed=True), Trip)
-    assert end(circuit, second, 32, failed=True) is LATE
+    assert end(circuit, second, 32, failed=True) == "late"
     assert circuit.retry_after(32) == PAUSE - 1
     assert circuit.opened_count == 2
 
@@ -409,18 +413,18 @@ def test_a_failed_probe_keeps_its_place_until_the_circuit_opens():
 def test_a_forgotten_probe_may_be_collected_at_any_moment(monkeypatch):
     circuit = opened(Circuit(plan()))
     hung = admit(circuit, 30)
-    has_expired = Probe.has_expired
+    left = Probe.left
 
     def collected(probe, now):
         circuit.give_back(hung)
-        return has_expired(probe, now)
+        return left(probe, now)
 
-    monkeypatch.setattr(Probe, "has_expired", collected)
+    monkeypatch.setattr(Probe, "left", collected)
     assert admit(circuit, 60) is not None
 
 
 def test_without_a_pause_a_probe_still_has_a_place_of_its_own():
-    circuit = Circuit(plan(threshold=1, least_lease=1.0))
+    circuit = Circuit(plan(threshold=1, recovery_timeout=0))
     permit = circuit.admit(0)
     circuit.record(permit, 0, failed=True, slow=False)
     circuit.open(permit, 0, 0.0)
@@ -432,7 +436,7 @@ def test_without_a_pause_a_probe_still_has_a_place_of_its_own():
 def test_who_waits_for_retry_after_may_come_a_clock_tick_early():
     tick = 1e-9
     circuit = opened(Circuit(plan()), 100)
-    assert circuit.rejects_until - (130 - tick) < ROUNDING or not _breaker_state.HAS_GIL
+    assert circuit.rejects is None or circuit.rejects.left(130 - tick) == 0
     assert circuit.retry_after(130 - tick) is None
     assert circuit.state(130 - tick) is CircuitState.HALF_OPEN
     assert isinstance(admit(circuit, 130 - tick), Probe)
@@ -448,9 +452,9 @@ def test_b3_a_probe_of_an_earlier_half_open_phase_does_not_count_though_its_leas
     trip(circuit, other, 101, pause=1)
     new = circuit.admit(102)
     assert isinstance(new, Probe)
-    assert circuit.record(old, 103, failed=True, slow=False) is LATE
+    assert circuit.record(old, 103, failed=True, slow=False) == "late"
     assert circuit.state(103) is CircuitState.HALF_OPEN
-    assert circuit.record(old, 103, failed=False, slow=False) is LATE
+    assert circuit.record(old, 103, failed=False, slow=False) == "late"
     circuit.record(new, 102.5, failed=False, slow=False)
     assert circuit.state(102.5) is CircuitState.HALF_OPEN, "one of the two successes is missing"
 
@@ -459,7 +463,7 @@ def test_a_permit_counts_once():
     circuit = opened(Circuit(plan(half_open_calls=2)))
     probe = admit(circuit, 30)
     assert end(circuit, probe, 30) is None
-    assert end(circuit, probe, 30) is LATE
+    assert end(circuit, probe, 30) == "late"
     assert circuit.state(30) is CircuitState.HALF_OPEN
 
 
@@ -475,8 +479,9 @@ def test_without_the_gil_nothing_goes_without_the_lock(has_gil, monkeypatch):
     assert circuit.straight is (circuit.phase if has_gil else None)
     opened(circuit)
     assert circuit.straight is None
-    assert circuit.rejects_until == (PAUSE if has_gil else -math.inf)
-    assert not isinstance(Circuit(plan(straight=False)).straight, Closed)
+    assert circuit.rejects is (circuit.phase if has_gil else None)
+    for needs_more in ({"key": id}, {"slow_call": 1.0}, {"on_result": id}):
+        assert Circuit(plan(**needs_more)).straight is None
 
 
 def test_shadow_goes_through_all_phases_and_rejects_nothing():
@@ -500,9 +505,9 @@ def test_shadow_goes_through_all_phases_and_rejects_nothing():
 
 def test_shadowing_an_open_circuit_lets_calls_pass_at_once():
     circuit = opened(Circuit(plan()))
-    assert circuit.rejects_until == (PAUSE if _breaker_state.HAS_GIL else -math.inf)
+    assert circuit.rejects is (circuit.phase if _breaker_state.HAS_GIL else None)
     circuit.shadow()
-    assert circuit.rejects_until == -math.inf
+    assert circuit.rejects is None
     assert admit(circuit, 1) is BYSTANDER
 
 
@@ -520,9 +525,9 @@ def test_states_are_strings():
 # --- Circuits of keys ---
 
 
-def keyed(threshold: int = 2, model: Circuit | None = None) -> KeyedCircuit:
-    one = plan(threshold, straight=False)
-    return KeyedCircuit(one, model or Circuit(one))
+def keyed(threshold: int = 2, model: Circuit | None = None) -> Circuit:
+    config = plan(threshold, key=id)
+    return Circuit(config, model or Circuit(config))
 
 
 def test_b16_a_circuit_is_idle_only_when_a_new_one_would_do_as_well():
@@ -548,7 +553,7 @@ def test_b16_a_circuit_is_idle_only_when_a_new_one_would_do_as_well():
 
 
 def test_a_new_circuit_of_a_key_takes_the_mode_of_its_model():
-    model = Circuit(plan(straight=False))
+    model = Circuit(plan(key=id))
     model.force_open()
     circuit = keyed(model=model)
     assert circuit.state(0) is CircuitState.FORCED_OPEN
@@ -563,7 +568,7 @@ def test_a_new_circuit_of_a_key_takes_the_mode_of_its_model():
 
 
 def test_the_model_counts_for_all_keys():
-    model = Circuit(plan(1, straight=False))
+    model = Circuit(plan(1, key=id))
     circuits = [keyed(1, model) for _ in range(2)]
     for circuit in circuits:
         late = circuit.admit(0)
