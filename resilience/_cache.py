@@ -11,13 +11,10 @@ A value is returned as it was stored, not copied: who changes it changes it for 
 
 from __future__ import annotations
 
-import inspect
-import threading
-from collections.abc import Awaitable, Callable, Hashable
-from dataclasses import asdict, dataclass
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict
 from types import CoroutineType
-from typing import Any, ParamSpec, TypeVar, overload
-from weakref import WeakKeyDictionary
+from typing import Any, ParamSpec, TypedDict, TypeVar, Unpack, overload
 
 from resilience import _arguments, _clock, _events
 from resilience._cache_config import (
@@ -30,38 +27,17 @@ from resilience._cache_config import (
     checked_tags,
     checked_ttl,
 )
-from resilience._cache_key import CallKeys, InstanceTokens, KeyFunction, argument_keys, own_keys, text_keys
-from resilience._cache_load import Call, Loads
+from resilience._cache_key import KeyFunction, Keys
+from resilience._cache_load import CacheInfo, Call, Loads
 from resilience._cache_memory import Container, ContainerStore, MemoryStore
-from resilience._cache_shared import SharedStore
-from resilience._cache_store import CacheStore, Entry, Store
+from resilience._cache_shared import CacheStore, SharedStore
+from resilience._cache_store import Entry, Store
 from resilience._callables import is_decoratable
 from resilience._interpreter import HAS_GIL
 from resilience._policy import Policy, guarded_function, switch
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-
-@dataclass(frozen=True, slots=True)
-class CacheInfo:
-    """What a cache has done since it was made, or was reset.
-
-    Attributes:
-        hits: Calls answered by a fresh value, or by a remembered error.
-        misses: Calls that called the function.
-        stale: Calls answered by an expired value.
-        coalesced: Calls that waited for the miss of another.
-        evictions: Values dropped because there was no room.
-        size: How many values and errors are kept now; ``None`` with an async store.
-    """
-
-    hits: int
-    misses: int
-    stale: int
-    coalesced: int
-    evictions: int
-    size: int | None
 
 
 class Cached(Policy):
@@ -76,12 +52,9 @@ class Cached(Policy):
         self.config = config
         self._store = _make_store(config)
         self._loads = Loads(config, self._store)
-        self._instances = InstanceTokens(self._forget_instance)
-        self._functions = InstanceTokens(self._forget_function)
-        self._lock = threading.RLock()
-        # An ordered set of what the wrappers, and the functions below, keep alive.
-        self._keys: WeakKeyDictionary[CallKeys, None] = WeakKeyDictionary()
-        self._keys_by_function: dict[Hashable, CallKeys] = {}  # by token: two objects may be equal
+        self._keys = Keys(
+            config.key, is_text=self._store.is_shared, on_instance_death=self._loads.drop_instance
+        )
 
     def invalidate(self, *args: object, **kwargs: object) -> Awaitable[None]:
         """Forget the results of a call, of every decorated function that can be called like this.
@@ -105,21 +78,7 @@ class Cached(Policy):
             ... async def get_user(login: str) -> str: ...
             >>> _ = users.invalidate("bob")
         """
-        found: list[Hashable] = []
-        refused: TypeError | None = None
-        with self._lock:
-            all_keys = list(self._keys)
-        for keys in all_keys:
-            try:
-                found.append(keys.make_hashed(args, kwargs))
-            except TypeError as error:
-                refused = error
-        if refused is not None and not found:
-            try:
-                raise refused
-            finally:
-                del refused  # it refers to this frame, by the traceback
-        return self._loads.drop(found)
+        return self._loads.drop(self._keys.of_call(args, kwargs))
 
     def invalidate_tag(self, tag: str) -> Awaitable[None]:
         """Forget the results that have a tag, and those of loads in flight that will have it.
@@ -146,26 +105,25 @@ class Cached(Policy):
 
     def reset(self) -> Awaitable[None]:
         """Forget all results like `clear`, and begin to count at zero."""
-        self._loads.reset_counts()
-        return self._loads.clear()
+        return self._loads.reset()
 
     async def aclose(self) -> None:
         """Cancel the loads in the background, and wait until those of this event loop have ended.
 
         Loads that somebody waits for go on. The cache can be used again afterwards.
         """
-        await self._loads.aclose()
+        await self._loads.flights.close_background()
 
     def info(self) -> CacheInfo:
         """Return what the cache has done, and how many results it keeps."""
         counts = self._loads.counts
         size = self._store.size()
         return CacheInfo(
-            hits=counts.hits,
-            misses=counts.misses,
+            hits=counts.hit,
+            misses=counts.miss,
             stale=counts.stale,
             coalesced=counts.coalesced,
-            evictions=counts.evictions,
+            evictions=counts.evicted,
             size=None if size is None else size + self._loads.errors.size(),
         )
 
@@ -174,19 +132,20 @@ class Cached(Policy):
         counts = self._loads.counts
         return {
             **asdict(self.info()),
-            "refresh_failures": counts.refresh_failures,
-            "store_failures": counts.store_failures,
-            "in_flight": self._loads.in_flight(),
+            "refresh_failures": counts.refresh_failed,
+            "store_failures": counts.store_failed,
+            "in_flight": len(self._loads.flights),
         }
 
     def _wrap(self, function: Callable[P, Awaitable[R]], name: str) -> Callable[P, Awaitable[R]]:
-        keys = self._keys_of(guarded_function(function))
-        make_key, loads, counts = keys.make, self._loads, self._loads.counts
+        keys = self._keys.of_function(guarded_function(function))
+        make_key, loads = keys.make, self._loads
         at_hand, touch = self._store.at_hand, self._store.touch
 
         async def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
             if not (self.enabled and switch.active):
                 return await function(*args, **kwargs)
+            # A call without ** is quicker by 12 ns, 3 % of a hit.
             key = make_key(*args, **kwargs) if kwargs else make_key(*args)
             entry: Entry | None = None
             try:
@@ -196,9 +155,9 @@ class Cached(Policy):
                     # Straight-line: between reading and writing the number there is no call. Without
                     # the GIL, `count` locks; it tells the listeners as well.
                     if _events.listeners or not HAS_GIL:
-                        loads.count("hits", name)
+                        loads.count("hit", name)
                     else:
-                        counts.hits += 1
+                        loads.counts.hit += 1
                     value: R = entry.value
                     return value
             except KeyError:  # unknown, or dropped by another thread just now
@@ -211,76 +170,28 @@ class Cached(Policy):
 
         return wrapper
 
-    def _keys_of(self, function: Callable[..., object]) -> CallKeys:
-        """Return the keys of a function; the same ones each time, as long as the function lives."""
-        if inspect.ismethod(function) and not self._store.is_shared:
-            # A bound method is a new object each time; what it is made of stays.
-            its_own = self._keys_of(function.__func__).token, self._instances.of(function.__self__)
-            return self._make_keys(function, its_own)
-        try:
-            token = self._functions.of(function)
-        except TypeError:  # nobody tells when it is gone: it has its entries per decoration
-            return self._make_keys(function, object())
-        with self._lock:
-            found = self._keys_by_function.get(token)
-            if found is None:
-                found = self._keys_by_function[token] = self._make_keys(function, token)
-            return found
 
-    def _make_keys(self, function: Callable[..., object], token: Hashable) -> CallKeys:
-        key = self.config.key
-        if self._store.is_shared:
-            keys = text_keys(function, key)
-        elif key is not None:
-            keys = own_keys(key, token)
-        else:
-            keys = argument_keys(function, token, self._instances.of)
-        with self._lock:
-            self._keys[keys] = None
-        return keys
+class Options(TypedDict, total=False):
+    """The arguments of `cached` besides ``ttl``, for type checkers."""
 
-    def _forget_function(self, token: Hashable) -> None:
-        self._keys_by_function.pop(token, None)
-
-    def _forget_instance(self, token: Hashable) -> None:
-        for store in (self._store, self._loads.errors):
-            if isinstance(store, MemoryStore):
-                store.drop_tag_later(token)
+    maxsize: int
+    store: Container | CacheStore | None
+    key: KeyFunction | None
+    stale_while_revalidate: _arguments.Seconds
+    stale_if_error: _arguments.Seconds
+    error_ttl: _arguments.Seconds
+    condition: Callable[[Any], bool] | None
+    jitter: float
+    tags: Tags | None
+    name: str | None
 
 
 @overload
 def cached(function: Callable[P, Awaitable[R]], /) -> Callable[P, CoroutineType[Any, Any, R]]: ...
 @overload
-def cached(
-    ttl: _arguments.Seconds = ...,
-    /,
-    *,
-    maxsize: int = ...,
-    store: Container | CacheStore | None = ...,
-    key: KeyFunction | None = ...,
-    stale_while_revalidate: _arguments.Seconds = ...,
-    stale_if_error: _arguments.Seconds = ...,
-    error_ttl: _arguments.Seconds = ...,
-    condition: Callable[[Any], bool] | None = ...,
-    jitter: float = ...,
-    tags: Tags | None = ...,
-    name: str | None = ...,
-) -> Cached: ...
+def cached(ttl: _arguments.Seconds = ..., /, **options: Unpack[Options]) -> Cached: ...
 @overload
-def cached(
-    *,
-    ttl: TimeToLive,
-    maxsize: int = ...,
-    store: Container | CacheStore | None = ...,
-    key: KeyFunction | None = ...,
-    stale_while_revalidate: _arguments.Seconds = ...,
-    stale_if_error: _arguments.Seconds = ...,
-    error_ttl: _arguments.Seconds = ...,
-    condition: Callable[[Any], bool] | None = ...,
-    jitter: float = ...,
-    tags: Tags | None = ...,
-    name: str | None = ...,
-) -> Cached: ...
+def cached(*, ttl: TimeToLive, **options: Unpack[Options]) -> Cached: ...
 def cached(
     function_or_ttl: Any = DEFAULT_TTL,
     /,

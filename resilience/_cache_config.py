@@ -9,7 +9,7 @@ from typing import Any, Final, TypeAlias, cast
 from resilience import _arguments
 from resilience._cache_key import KeyFunction
 from resilience._cache_memory import Container
-from resilience._cache_store import CacheStore
+from resilience._cache_shared import CacheStore
 from resilience._callables import as_async
 
 TimeToLive: TypeAlias = _arguments.Seconds | Callable[[Any], _arguments.Seconds]

@@ -8,11 +8,10 @@ not fail the call: that is counted and told as ``cache.store_failed``.
 
 from __future__ import annotations
 
-import asyncio
 import random
 import threading
 from collections.abc import Awaitable, Callable, Hashable, Iterable
-from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -28,37 +27,42 @@ from resilience._single_flight import Flight, Flights
 MOST_REFRESHES = 100
 """How many loads run in the background at once; above that, a later call has the value replaced."""
 
-_EVENTS = {
-    "hits": "cache.hit",
-    "misses": "cache.miss",
-    "stale": "cache.stale",
-    "coalesced": "cache.coalesced",
-    "evictions": "cache.evicted",
-    "refresh_failures": "cache.refresh_failed",
-    "store_failures": "cache.store_failed",
-}
 
+@dataclass(frozen=True, slots=True)
+class CacheInfo:
+    """What a cache has done since it was made, or was reset.
 
-class Counts:
-    """How often each thing happened."""
-
-    __slots__ = tuple(_EVENTS)
+    Attributes:
+        hits: Calls answered by a fresh value, or by a remembered error.
+        misses: Calls that called the function.
+        stale: Calls answered by an expired value.
+        coalesced: Calls that waited for the miss of another.
+        evictions: Values dropped because there was no room.
+        size: How many values and errors are kept now; ``None`` with an async store.
+    """
 
     hits: int
     misses: int
     stale: int
     coalesced: int
     evictions: int
-    refresh_failures: int
-    store_failures: int
+    size: int | None
 
-    def __init__(self) -> None:
-        self.reset()
 
-    def reset(self) -> None:
-        """Begin at zero."""
-        for each in _EVENTS:
-            setattr(self, each, 0)
+@dataclass(slots=True)
+class Counts:
+    """How often each thing happened that is told as ``cache.hit`` and so on.
+
+    Attributes, as they are quicker than the items of a dict, by a tenth of a hit.
+    """
+
+    hit: int = 0
+    miss: int = 0
+    stale: int = 0
+    coalesced: int = 0
+    evicted: int = 0
+    refresh_failed: int = 0
+    store_failed: int = 0
 
 
 class Call(NamedTuple):
@@ -71,13 +75,6 @@ class Call(NamedTuple):
     name: str
 
 
-class Answer(NamedTuple):
-    """The value of a call, and whether it is to be replaced by a load in the background."""
-
-    value: Any
-    is_outdated: bool = False
-
-
 class Loads:
     """The loads of one cache; safe for concurrent tasks, threads and loops.
 
@@ -88,111 +85,99 @@ class Loads:
     Attributes:
         counts: How often each thing happened.
         errors: The remembered errors, apart from the values, which they must not drive out.
+        flights: The loads under way.
     """
 
     def __init__(self, config: CachedConfig, store: Store) -> None:
         self.counts = Counts()
         self.errors = MemoryStore(config.maxsize)
+        self.flights = Flights()
         self._config = config
         self._store = store
-        self._flights: Flights[Answer] = Flights()
-        self._lock = threading.RLock()  # reentrant, as comparing two keys may run anything
+        self._lock = threading.Lock()
 
     async def answer(self, call: Call, entry: Entry | None) -> Any:
         """Answer a call for which there was no fresh entry at hand."""
-        loop = asyncio.get_running_loop()
-        answer = None if self._store.is_shared else self._from_entry(call, entry)
-        if answer is None:
-            flight = self._find(loop, call.key)
-            if flight is None:
-                flight = self._board(loop, call.key, call)
-                answer = await flight.lead(partial(self._answer_in_flight, flight, call))
-            elif flight.is_around():
-                # The function calls itself: it recurses as it would undecorated, instead of hanging.
-                return await call.function(*call.args, **call.kwargs)
-            else:
-                self.count("coalesced", call.name)
-                return (await flight.follow()).value
-        if answer.is_outdated:
-            self._refresh(loop, call)
-        return answer.value
+        if self._store.is_shared:
+            entry = await self._read_once(call)
+        usable = self._usable(call, entry)
+        if usable is not None:
+            return usable.value
+        flight = self.flights.find(call.key)
+        if flight is None:
+            flight = self.flights.begin(call.key, self._tags(call))
+            self.count("miss", call.name)
+            return await flight.lead(partial(self._load, flight, call))
+        if flight.is_around():
+            # The function calls itself: it recurses as it would undecorated, instead of hanging.
+            return await call.function(*call.args, **call.kwargs)
+        self.count("coalesced", call.name)
+        return await flight.follow()
 
     def count(self, what: str, name: str, **attributes: object) -> None:
         """Count a thing, and tell it to the listeners."""
         with self._lock:
             setattr(self.counts, what, getattr(self.counts, what) + 1)
         if _events.listeners:
-            _events.emit(_EVENTS[what], name, **attributes)
+            _events.emit(f"cache.{what}", name, **attributes)
+
+    # Loads are dropped first: then none of them can store its value after it was dropped here.
 
     def drop(self, keys: Iterable[Hashable]) -> Rest:
         """Drop values, errors and loads in flight."""
         keys = list(keys)
-        # The loads first: then none of them can store its value after it was dropped here.
-        with self._lock:
-            for key in keys:
-                self._flights.detach_slot(key)
-                self._flights.detach_slot(_in_background(key))
+        self.flights.detach_slots([*keys, *map(_reading, keys)])
         self.errors.drop(keys)
         return self._store.drop(keys)
 
     def drop_tag(self, tag: Hashable) -> Rest:
         """Drop the values, errors and loads in flight that have a tag."""
-        with self._lock:
-            self._flights.detach(lambda flight: tag in flight.tags)
+        self.flights.detach(lambda flight: tag in flight.tags)
         self.errors.drop_tag(tag)
         return self._store.drop_tag(tag)
 
     def clear(self) -> Rest:
         """Drop all values, errors and loads in flight."""
-        with self._lock:
-            self._flights.detach(lambda _: True)
+        self.flights.detach(lambda _: True)
         self.errors.clear()
         return self._store.clear()
 
-    def reset_counts(self) -> None:
-        """Begin to count at zero."""
-        with self._lock:
-            self.counts.reset()
+    def drop_instance(self, token: Hashable) -> None:
+        """Drop the values and errors of an instance that is gone, soon."""
+        for store in (self._store, self.errors):
+            if isinstance(store, MemoryStore):  # the keys of others do not tell instances apart
+                store.drop_tag_later(token)
 
-    def in_flight(self) -> int:
-        """Return how many loads can be joined now."""
+    def reset(self) -> Rest:
+        """Drop all, and begin to count at zero."""
         with self._lock:
-            return len(self._flights)
-
-    async def aclose(self) -> None:
-        """End the loads in the background, those of this loop before it returns."""
-        loop = asyncio.get_running_loop()
-        with self._lock:
-            flights = list(self._flights.background)
-        for each in flights:
-            if each.loop is not loop:
-                with suppress(RuntimeError):  # closed, and its loads with it
-                    each.loop.call_soon_threadsafe(each.release)
-        for flight in [each for each in flights if each.loop is loop and each.release()]:
-            await flight.ended()
+            self.counts = Counts()
+        return self.clear()
 
     # --- What is there already ----------------------------------------------------------------------
 
-    def _from_entry(self, call: Call, entry: Entry | None) -> Answer | None:
-        """Answer from an entry, fresh or expired, or from a remembered error, if that is possible."""
+    def _usable(self, call: Call, entry: Entry | None) -> Entry | None:
+        """Return the entry, fresh or expired, if it may answer the call; raise the error that may."""
         now = _clock.monotonic()
         if entry is not None and now < entry.expires_at:
-            self.count("hits", call.name)
-            return Answer(entry.value)
+            self.count("hit", call.name)
+            return entry
         error = self._remembered(call.key, now)
         window = self._config.stale_while_revalidate
         if error is not None:
             window = max(window, self._config.stale_if_error)
         if entry is not None and now < entry.expires_at + window:
             self.count("stale", call.name, reason="revalidating" if error is None else "error")
-            return Answer(entry.value, is_outdated=error is None)
-        if error is not None:
-            self.count("hits", call.name)
-            try:
-                raise error
-            finally:
-                del error  # it refers to this frame, by the traceback
-        return None
+            if error is None:
+                self._refresh(call)
+            return entry
+        if error is None:
+            return None
+        self.count("hit", call.name)
+        try:
+            raise error
+        finally:
+            del error  # it refers to this frame, by the traceback
 
     def _remembered(self, key: Hashable, now: float) -> BaseException | None:
         """Return a new copy of the error that is remembered for a key."""
@@ -201,82 +186,47 @@ class Loads:
 
     # --- In flight ----------------------------------------------------------------------------------
 
-    def _find(self, loop: asyncio.AbstractEventLoop, slot: Hashable) -> Flight[Answer] | None:
-        with self._lock:
-            return self._flights.find(loop, slot)
+    def _refresh(self, call: Call) -> None:
+        """Begin to load in the background, unless a load is under way or too much else is."""
+        if self.flights.find(call.key) or len(self.flights.background) >= MOST_REFRESHES:
+            return
+        flight = self.flights.begin(call.key, self._tags(call), in_background=True)
+        flight.start(partial(self._load, flight, call))
 
-    def _board(
-        self, loop: asyncio.AbstractEventLoop, slot: Hashable, call: Call, *, in_background: bool = False
-    ) -> Flight[Answer]:
-        flight = Flight(loop, slot, self._tags(call), in_background=in_background, on_end=self._on_end)
-        with self._lock:
-            self._flights.add(flight)
-        return flight
-
-    def _on_end(self, flight: Flight[Answer]) -> None:
-        with self._lock:
-            self._flights.remove(flight)
-
-    async def _answer_in_flight(self, flight: Flight[Answer], call: Call) -> Answer:
-        entry = None
-        if self._store.is_shared:
-            entry = await self._read(call)
-            answer = self._from_entry(call, entry)
-            if answer is not None:
-                return answer
-        refresh = self._find(flight.loop, _in_background(call.key))
+    async def _load(self, flight: Flight, call: Call) -> Any:
+        """Call the function; if it fails, an expired entry may stand in for its result."""
+        is_refresh = flight.in_background
         try:
-            if refresh is not None and not refresh.is_around():
-                self.count("coalesced", call.name)
-                return await refresh.follow()
-            self.count("misses", call.name)
-            return Answer(await self._load(flight, call))
-        except Exception:
-            # Looked up now: in memory, what was invalidated in the meantime is gone.
-            entry = entry if self._store.is_shared else self._store.find(call.key)
-            if entry is None or not flight.is_current or not self._may_stand_in(entry):
+            value = await self._call(flight, call)
+            await self._keep(flight, call, value)
+            return value
+        except Exception as error:
+            if is_refresh:
+                self.count("refresh_failed", call.name, error=type(error).__name__)
+            window = self._config.stale_if_error
+            # Read now: what another process invalidated in the meantime is gone.
+            entry = await self._read(call) if window else None
+            if entry is None or not flight.is_wanted() or _clock.monotonic() >= entry.expires_at + window:
                 raise
             self.count("stale", call.name, reason="error")
-            return Answer(entry.value)
+            return entry.value
 
-    def _may_stand_in(self, entry: Entry) -> bool:
-        """Whether an expired value may be the answer when the load fails."""
-        return _clock.monotonic() < entry.expires_at + self._config.stale_if_error
-
-    def _refresh(self, loop: asyncio.AbstractEventLoop, call: Call) -> None:
-        """Begin to load in the background, unless that is under way or too much else is."""
-        slot = _in_background(call.key)
-        with self._lock:
-            if self._flights.find(loop, slot) or len(self._flights.background) >= MOST_REFRESHES:
-                return
-        flight = self._board(loop, slot, call, in_background=True)
-        flight.start(partial(self._refresh_in_flight, flight, call))
-
-    async def _refresh_in_flight(self, flight: Flight[Answer], call: Call) -> Answer:
+    async def _call(self, flight: Flight, call: Call) -> Any:
         try:
-            return Answer(await self._load(flight, call))
-        except Exception as error:
-            self.count("refresh_failures", call.name, error=type(error).__name__)
-            raise
-
-    async def _load(self, flight: Flight[Answer], call: Call) -> Any:
-        try:
-            value = await call.function(*call.args, **call.kwargs)
+            return await call.function(*call.args, **call.kwargs)
         except Exception as error:
             # A rejection tells that the function was not called, and may end before any time to live.
             if self._config.error_ttl and not isinstance(error, RejectedError):
                 await self._remember(flight, call, error)
             raise
-        await self._keep(flight, call, value)
-        return value
 
-    async def _remember(self, flight: Flight[Answer], call: Call, error: Exception) -> None:
+    async def _remember(self, flight: Flight, call: Call, error: Exception) -> None:
         twin = copy_error(error)  # without the traceback, which would keep all frames of the call alive
         if twin is not None:
             entry = Entry(twin, _clock.monotonic() + self._config.error_ttl, flight.tags)
             await self.errors.write(call.key, entry, lambda: flight.is_current)
 
-    async def _keep(self, flight: Flight[Answer], call: Call, value: Any) -> None:
+    async def _keep(self, flight: Flight, call: Call, value: Any) -> None:
         now = _clock.monotonic()
         config = self._config
         if config.error_ttl and flight.is_current:
@@ -287,7 +237,7 @@ class Loads:
         if not (ttl or config.stale_while_revalidate or config.stale_if_error):
             return
         for _ in range(await self._write(flight, call, Entry(value, now + ttl, flight.tags))):
-            self.count("evictions", call.name)
+            self.count("evicted", call.name)
 
     def _time_to_live(self, value: Any) -> float:
         ttl = self._config.ttl
@@ -304,24 +254,36 @@ class Loads:
 
     # --- The store, which may fail ------------------------------------------------------------------
 
+    async def _read_once(self, call: Call) -> Entry | None:
+        """Return the entry of a call; all who ask for it at the same time share one look."""
+        slot = _reading(call.key)
+        flight = self.flights.find(slot)
+        if flight is None:
+            flight = self.flights.begin(slot, self._tags(call))
+            waiting = flight.lead(partial(self._read, call))
+        else:
+            waiting = flight.follow()
+        entry: Entry | None = await waiting
+        return entry
+
     async def _read(self, call: Call) -> Entry | None:
         try:
             return await self._store.read(call.key)
         except Exception as error:
-            self.count("store_failures", call.name, operation="get", error=type(error).__name__)
+            self.count("store_failed", call.name, operation="get", error=type(error).__name__)
             return None
 
-    async def _write(self, flight: Flight[Answer], call: Call, entry: Entry) -> int:
+    async def _write(self, flight: Flight, call: Call, entry: Entry) -> int:
         try:
             return await self._store.write(call.key, entry, lambda: flight.is_current)
         except Exception as error:
-            self.count("store_failures", call.name, operation="set", error=type(error).__name__)
+            self.count("store_failed", call.name, operation="set", error=type(error).__name__)
             return 0
 
 
-_BACKGROUND = object()
+_READING = object()
 
 
-def _in_background(key: Hashable) -> Hashable:
-    """Return the slot of the load that replaces an outdated value."""
-    return _BACKGROUND, key
+def _reading(key: Hashable) -> Hashable:
+    """Return the slot of the look into a shared store."""
+    return _READING, key

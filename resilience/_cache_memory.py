@@ -11,13 +11,16 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable, Iterable
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeAlias
-from weakref import WeakValueDictionary
 
-from resilience._cache_store import DONE, Entry, Rest, Store, TagIndex
+from resilience._by_identity import ByIdentity
+from resilience._cache_store import DONE, Entry, Rest, Store
 from resilience._interpreter import HAS_GIL
 
 if TYPE_CHECKING:
     import cachetools
+
+LOOK_AT = 8
+"""How many entries each change of a container checks for whether the container still has them."""
 
 Container: TypeAlias = "cachetools.Cache[Any, Any]"
 
@@ -33,16 +36,11 @@ class MemoryStore(Store):
         super().__init__()
         self._maxsize = maxsize
         self._entries: OrderedDict[Hashable, Entry] = OrderedDict()
-        self._tags = TagIndex()
         self._dead_tags: deque[Hashable] = deque()
         self.at_hand = self._entries if HAS_GIL else self
         self.touch = self._entries.move_to_end if HAS_GIL else _nothing
 
-    async def read(self, key: Hashable) -> Entry | None:
-        """Return nothing: all there is is at hand."""
-
     async def write(self, key: Hashable, entry: Entry, is_wanted: Callable[[], bool]) -> int:
-        """Store an entry, if it is still wanted then; return how many others that drove out."""
         self._drop_dead()
         with self.lock:
             if not is_wanted():
@@ -55,17 +53,10 @@ class MemoryStore(Store):
         return len(evicted)
 
     def drop(self, keys: Iterable[Hashable]) -> Rest:
-        """Drop entries."""
         with self.lock:
             dropped = [self._remove(key) for key in keys]
         del dropped
         return DONE
-
-    def drop_tag(self, tag: Hashable) -> Rest:
-        """Drop the entries with a tag."""
-        with self.lock:
-            keys = self._tags.keys(tag)
-        return self.drop(keys)
 
     def drop_tag_later(self, tag: Hashable) -> None:
         """Drop the entries with a tag before the next one is stored.
@@ -76,13 +67,11 @@ class MemoryStore(Store):
             self._dead_tags.append(tag)
 
     def clear(self) -> Rest:
-        """Drop all entries."""
         with self.lock:
             keys = list(self._entries)
         return self.drop(keys)
 
     def size(self) -> int:
-        """Return how many entries there are."""
         self._drop_dead()
         return len(self._entries)
 
@@ -103,12 +92,11 @@ class MemoryStore(Store):
         return [] if entry is None else [entry]
 
     def _drop_dead(self) -> None:
-        while self._dead_tags:
-            try:
-                tag = self._dead_tags.popleft()
-            except IndexError:  # another thread took it just now
-                return
-            self.drop_tag(tag)
+        keys: list[Hashable] = []
+        with self.lock:
+            while self._dead_tags:
+                keys += self._tags.keys(self._dead_tags.popleft())
+        self.drop(keys)
 
     def __getitem__(self, key: Hashable, /) -> Entry:
         """Find an entry and note its use, with the lock."""
@@ -126,14 +114,12 @@ class ContainerStore(MemoryStore):
 
     def __init__(self, container: Container) -> None:
         super().__init__(0)
-        self._guard = _guards.setdefault(id(container), _Guard(container))
-        self.lock = self._guard.lock
+        self.lock = _locks.of(container)
         self._container = container
         self.at_hand = self
         self.touch = _nothing
 
     def size(self) -> int:
-        """Return how many entries there are."""
         self._drop_dead()
         with self.lock:
             return sum(key in self._container for key in self._entries)
@@ -181,20 +167,8 @@ class ContainerStore(MemoryStore):
             return self._entries[key]
 
 
-LOOK_AT = 8
-
-
-class _Guard:
-    """The lock of a container, one for all caches that use it: cachetools has none."""
-
-    __slots__ = ("__weakref__", "container", "lock")
-
-    def __init__(self, container: Container) -> None:
-        self.container = container  # alive as long as the guard: nothing else can get its address
-        self.lock = threading.RLock()
-
-
-_guards: WeakValueDictionary[int, _Guard] = WeakValueDictionary()
+_locks: ByIdentity[threading.RLock] = ByIdentity(lambda _: threading.RLock())
+"""One for each container, for all caches that use it: cachetools has none."""
 
 
 def _nothing(_: Hashable) -> None:

@@ -1,13 +1,84 @@
-"""The entries of `cached` in a store of the user that several processes may share."""
+"""A store that several processes may share: what the user must offer, and the entries of `cached` in it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable
+from dataclasses import dataclass
 from functools import partial
-from typing import cast
+from typing import Any, Protocol, cast, runtime_checkable
 
 from resilience import _clock
-from resilience._cache_store import CacheEntry, CacheStore, Entry, Rest, Store, TagIndex
+from resilience._cache_store import Entry, Rest, Store, TagIndex
+
+
+@dataclass(frozen=True, slots=True)
+class CacheEntry:
+    """What a `CacheStore` keeps: any result, ``None`` included.
+
+    All times are relative, as the clocks of two processes differ: the store's own clock measures them.
+
+    Attributes:
+        value: The result of the call.
+        expires_in: Seconds until it expires: when it is stored, from then on; when it is read, what is
+            left of that, 0 or less if it has expired.
+        keep_for: Seconds from storing it until the store may drop it; not less than ``expires_in``, as
+            an expired value can still be of use.
+        tags: What it can be invalidated by.
+    """
+
+    value: Any
+    expires_in: float
+    keep_for: float
+    tags: tuple[str, ...] = ()
+
+
+@runtime_checkable
+class CacheStore(Protocol):
+    """A store that several processes may share; an object with these methods is one.
+
+    Keys are text, made of the function's full name and the arguments of the call. A store that fails does
+    not fail the call: the function is called instead, and the event ``cache.store_failed`` tells.
+
+    Example:
+        >>> from dataclasses import replace
+        >>> from time import monotonic
+        >>> class DictStore:
+        ...     def __init__(self) -> None:
+        ...         self.entries: dict[str, tuple[float, CacheEntry]] = {}
+        ...
+        ...     async def get(self, key: str) -> CacheEntry | None:
+        ...         if key not in self.entries:
+        ...             return None
+        ...         stored_at, entry = self.entries[key]
+        ...         return replace(entry, expires_in=stored_at + entry.expires_in - monotonic())
+        ...
+        ...     async def set(self, key: str, entry: CacheEntry) -> None:
+        ...         self.entries[key] = (monotonic(), entry)
+        ...
+        ...     async def delete(self, key: str) -> None:
+        ...         self.entries.pop(key, None)
+        ...
+        ...     async def clear(self) -> None:
+        ...         self.entries.clear()
+        >>> isinstance(DictStore(), CacheStore)
+        True
+    """
+
+    async def get(self, key: str) -> CacheEntry | None:
+        """Return the entry of a key with the time that is left of it, or ``None`` if there is none."""
+        ...
+
+    async def set(self, key: str, entry: CacheEntry) -> None:
+        """Keep an entry under a key, instead of what was there."""
+        ...
+
+    async def delete(self, key: str) -> None:
+        """Forget a key, if it is known."""
+        ...
+
+    async def clear(self) -> None:
+        """Forget all keys."""
+        ...
 
 
 class SharedStore(Store):
@@ -26,7 +97,6 @@ class SharedStore(Store):
         self._store = store
         self._maxsize = maxsize
         self._window = window
-        self._tags = TagIndex()
         self.at_hand = dict[Hashable, Entry]()
         self.touch = self.at_hand.__getitem__
 
@@ -52,27 +122,19 @@ class SharedStore(Store):
         return 0
 
     def drop(self, keys: Iterable[Hashable]) -> Rest:
-        """Drop entries when awaited."""
         with self.lock:
             names = cast("list[str]", list(keys))
             for name in names:
                 self._tags.remove(name)
         return Rest(*(partial(self._store.delete, name) for name in names))
 
-    def drop_tag(self, tag: Hashable) -> Rest:
-        """Drop those entries with a tag that this process stored or read, when awaited."""
-        with self.lock:
-            keys = self._tags.keys(tag)
-        return self.drop(keys)
-
     def clear(self) -> Rest:
-        """Drop all entries of the store when awaited."""
         with self.lock:
             self._tags = TagIndex()
         return Rest(self._store.clear)
 
     def size(self) -> None:
-        """Return nothing: only the store knows."""
+        return None
 
     def _remember_tags(self, key: Hashable, tags: tuple[Hashable, ...]) -> None:
         with self.lock:

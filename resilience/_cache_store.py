@@ -1,4 +1,4 @@
-"""Where `cached` keeps its entries: what all places have in common, and what a shared store must offer.
+"""Where `cached` keeps its entries: what all places have in common.
 
 There are three: memory, a cachetools container of the user, and a `CacheStore`. ``at_hand`` and
 ``touch`` are the two steps of a hit and never wait; a store that has to be asked is asked by ``read``.
@@ -10,8 +10,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Generator, Hashable, Iterable
-from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 
 class Entry:
@@ -23,76 +22,6 @@ class Entry:
         self.value = value
         self.expires_at = expires_at
         self.tags = tags
-
-
-@dataclass(frozen=True, slots=True)
-class CacheEntry:
-    """What a `CacheStore` keeps: any result, ``None`` included.
-
-    All times are relative, as the clocks of two processes differ: the store's own clock measures them.
-
-    Attributes:
-        value: The result of the call.
-        expires_in: Seconds until it expires: when it is stored, from then on; when it is read, what is
-            left of that, 0 or less if it has expired.
-        keep_for: Seconds from storing it until the store may drop it; not less than ``expires_in``, as
-            an expired value can still be of use.
-        tags: What it can be invalidated by.
-    """
-
-    value: Any
-    expires_in: float
-    keep_for: float
-    tags: tuple[str, ...] = ()
-
-
-@runtime_checkable
-class CacheStore(Protocol):
-    """A store that several processes may share; an object with these methods is one.
-
-    Keys are text, made of the function's full name and the arguments of the call. A store that fails does
-    not fail the call: the function is called instead, and the event ``cache.store_failed`` tells.
-
-    Example:
-        >>> from dataclasses import replace
-        >>> from time import monotonic
-        >>> class DictStore:
-        ...     def __init__(self) -> None:
-        ...         self.entries: dict[str, tuple[float, CacheEntry]] = {}
-        ...
-        ...     async def get(self, key: str) -> CacheEntry | None:
-        ...         if key not in self.entries:
-        ...             return None
-        ...         stored_at, entry = self.entries[key]
-        ...         return replace(entry, expires_in=stored_at + entry.expires_in - monotonic())
-        ...
-        ...     async def set(self, key: str, entry: CacheEntry) -> None:
-        ...         self.entries[key] = (monotonic(), entry)
-        ...
-        ...     async def delete(self, key: str) -> None:
-        ...         self.entries.pop(key, None)
-        ...
-        ...     async def clear(self) -> None:
-        ...         self.entries.clear()
-        >>> isinstance(DictStore(), CacheStore)
-        True
-    """
-
-    async def get(self, key: str) -> CacheEntry | None:
-        """Return the entry of a key with the time that is left of it, or ``None`` if there is none."""
-        ...
-
-    async def set(self, key: str, entry: CacheEntry) -> None:
-        """Keep an entry under a key, instead of what was there."""
-        ...
-
-    async def delete(self, key: str) -> None:
-        """Forget a key, if it is known."""
-        ...
-
-    async def clear(self) -> None:
-        """Forget all keys."""
-        ...
 
 
 class Rest(Awaitable[None]):
@@ -133,6 +62,7 @@ class Store(ABC):
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
+        self._tags = TagIndex()
 
     def find(self, key: Hashable) -> Entry | None:
         """Return the entry of a key, fresh or not, if it is at hand."""
@@ -141,9 +71,9 @@ class Store(ABC):
         except KeyError:
             return None
 
-    @abstractmethod
     async def read(self, key: Hashable) -> Entry | None:
-        """Return the entry of a key that was not at hand."""
+        """Return the entry of a key, fresh or not, also one that is not at hand."""
+        return self.find(key)
 
     @abstractmethod
     async def write(self, key: Hashable, entry: Entry, is_wanted: Callable[[], bool]) -> int:
@@ -153,9 +83,11 @@ class Store(ABC):
     def drop(self, keys: Iterable[Hashable]) -> Rest:
         """Drop entries."""
 
-    @abstractmethod
     def drop_tag(self, tag: Hashable) -> Rest:
-        """Drop the entries with a tag."""
+        """Drop the entries with a tag, as far as it is known which ones have it."""
+        with self.lock:
+            keys = self._tags.keys(tag)
+        return self.drop(keys)
 
     @abstractmethod
     def clear(self) -> Rest:

@@ -12,76 +12,54 @@ joins it any more and its value is not stored.
 from __future__ import annotations
 
 import asyncio
+import threading
 from asyncio import AbstractEventLoop, CancelledError, Future
-from collections.abc import Awaitable, Callable, Coroutine, Hashable
+from collections.abc import Awaitable, Callable, Coroutine, Hashable, Iterable
+from contextlib import suppress
 from contextvars import ContextVar, copy_context
-from typing import Any, Generic, TypeAlias, TypeVar, cast
+from typing import Any, TypeAlias
 
 from resilience._deadline import innermost
 from resilience._error_copy import copy_error
 
-T = TypeVar("T")
 Waiter: TypeAlias = "Future[list[Any]]"
 
-
-_innermost: ContextVar[Flight[Any] | None] = ContextVar("resilience_flight", default=None)
+_innermost: ContextVar[Flight | None] = ContextVar("resilience_flight", default=None)
 """The flight that the running code is part of."""
 
 
-class Flight(Generic[T]):
+class Flight:
     """One shared load. Belongs to its event loop.
 
     Args:
-        loop: The loop it runs in.
+        flights: Where it is found, until it ends.
         slot: What it is found by.
         tags: What it can be detached by, besides.
         in_background: Whether it goes on when nobody waits for it.
-        on_end: Called when nobody may join it any more.
 
     Attributes:
         is_current: Whether its value is wanted in the store.
         has_ended: Whether its outcome was told.
-        outer: The flight during which it began, if that is still under way then.
-        in_background: Whether it goes on when nobody waits for it.
+        outer: The flight during which it began, if that was still under way then.
     """
 
-    __slots__ = (
-        "__weakref__",
-        "_on_end",
-        "_task",
-        "_waiters",
-        "has_ended",
-        "in_background",
-        "is_current",
-        "loop",
-        "outer",
-        "slot",
-        "tags",
-    )
-
     def __init__(
-        self,
-        loop: AbstractEventLoop,
-        slot: Hashable,
-        tags: tuple[Hashable, ...],
-        *,
-        in_background: bool,
-        on_end: Callable[[Flight[T]], None],
+        self, flights: Flights, slot: Hashable, tags: tuple[Hashable, ...], *, in_background: bool
     ) -> None:
-        self.loop = loop
+        self.loop = asyncio.get_running_loop()
         self.slot = slot
         self.tags = tags
-        self.is_current = True
         self.in_background = in_background
-        self._on_end = on_end
+        self.is_current = True
         self.has_ended = False
         self.outer = _innermost.get()
         while self.outer is not None and self.outer.has_ended:
             self.outer = self.outer.outer
+        self._flights = flights
         self._task: asyncio.Task[None] | None = None
         self._waiters: dict[Waiter, None] = {}
 
-    def start(self, load: Callable[[], Awaitable[T]]) -> None:
+    def start(self, load: Callable[[], Awaitable[Any]]) -> None:
         """Begin to load, in a task of its own."""
         context = copy_context()
         context.run(innermost.set, None)
@@ -91,17 +69,17 @@ class Flight(Generic[T]):
             task = self._task = self.loop.create_task(running, context=context)
         except BaseException:
             running.close()
-            self._on_end(self)
+            self._flights.remove(self)
             raise
         task.add_done_callback(self._on_done)
 
-    def lead(self, load: Callable[[], Awaitable[T]]) -> Coroutine[Any, Any, T]:
+    def lead(self, load: Callable[[], Awaitable[Any]]) -> Coroutine[Any, Any, Any]:
         """Begin to load, and wait for the value."""
         waiter = self._join()
         self.start(load)
         return self._wait(waiter)
 
-    def follow(self) -> Coroutine[Any, Any, T]:
+    def follow(self) -> Coroutine[Any, Any, Any]:
         """Wait for the value of a load that has begun and not ended."""
         return self._wait(self._join())
 
@@ -111,6 +89,10 @@ class Flight(Generic[T]):
         while flight is not None and flight is not self:
             flight = flight.outer
         return flight is self
+
+    def is_wanted(self) -> bool:
+        """Whether somebody waits for it, and its key was not invalidated."""
+        return self.is_current and bool(self._waiters)
 
     def release(self) -> bool:
         """Let it go on only as long as somebody waits for it; return whether that ends it now."""
@@ -128,7 +110,7 @@ class Flight(Generic[T]):
         self._waiters[waiter] = None
         return waiter
 
-    async def _wait(self, waiter: Waiter) -> T:
+    async def _wait(self, waiter: Waiter) -> Any:
         """Return the value, or raise the error: the first waiter gets it itself, the others a copy."""
         try:
             outcome = await waiter
@@ -142,13 +124,13 @@ class Flight(Generic[T]):
         # Emptied, as the loop keeps the future that woke a task until the task waits again.
         error, value = outcome.pop(), outcome.pop()
         if error is None:
-            return cast("T", value)
+            return value
         try:
             raise error
         finally:
             del error  # it refers to this frame, by the traceback
 
-    async def _run(self, load: Callable[[], Awaitable[T]]) -> None:
+    async def _run(self, load: Callable[[], Awaitable[Any]]) -> None:
         try:
             value = await load()
         except (KeyboardInterrupt, SystemExit, GeneratorExit):
@@ -165,11 +147,11 @@ class Flight(Generic[T]):
         self._end(None, error)
         self._task = None
 
-    def _end(self, value: T | None, error: BaseException | None) -> None:
+    def _end(self, value: Any, error: BaseException | None) -> None:
         if self.has_ended:
             return
         self.has_ended = True
-        self._on_end(self)
+        self._flights.remove(self)
         waiters = [each for each in self._waiters if not each.done()]
         errors = [error] * len(waiters) if error is None else _for_each(error, len(waiters))
         for waiter, own in zip(waiters, errors, strict=True):
@@ -184,7 +166,7 @@ class Flight(Generic[T]):
         task = self._task
         if self._waiters or self.in_background or self.has_ended or task is None or self.loop.is_closed():
             return False
-        self._on_end(self)  # whoever comes now begins a new one
+        self._flights.remove(self)  # whoever comes now begins a new one
         task.cancel()
         return True
 
@@ -200,66 +182,86 @@ class Flight(Generic[T]):
 
 def _for_each(error: BaseException, count: int) -> list[BaseException]:
     """Return the error and copies of it: what one caller adds to its own does not show in another's."""
-    errors = [error]
-    for _ in range(count - 1):
-        twin = copy_error(error)
-        if twin is None:
-            errors.append(error)
-            continue
-        twin.__cause__, twin.__context__ = error.__cause__, error.__context__
-        twin.__suppress_context__ = error.__suppress_context__
-        errors.append(twin.with_traceback(error.__traceback__))
-    return errors[:count]
+    return [error if number == 0 else _twin(error) for number in range(count)]
 
 
-class Flights(Generic[T]):
-    """The flights that can be joined, by event loop and slot. Guarded by the lock of its owner.
+def _twin(error: BaseException) -> BaseException:
+    twin = copy_error(error)
+    if twin is None:
+        return error
+    twin.__cause__, twin.__context__ = error.__cause__, error.__context__
+    twin.__suppress_context__ = error.__suppress_context__
+    return twin.with_traceback(error.__traceback__)
+
+
+class Flights:
+    """The flights that can be joined, by event loop and slot; safe for several threads.
 
     Attributes:
         background: Those that run in the background, whether they can be joined or not.
     """
 
     def __init__(self) -> None:
-        self.background: set[Flight[T]] = set()
-        self._tables: dict[AbstractEventLoop, dict[Hashable, Flight[T]]] = {}
+        self.background: set[Flight] = set()
+        self._tables: dict[AbstractEventLoop, dict[Hashable, Flight]] = {}
+        self._lock = threading.RLock()  # reentrant, as comparing two slots may run anything
 
-    def find(self, loop: AbstractEventLoop, slot: Hashable) -> Flight[T] | None:
-        """Return the flight to join."""
-        table = self._tables.get(loop)
-        return None if table is None else table.get(slot)
+    def find(self, slot: Hashable) -> Flight | None:
+        """Return the flight to join in the running loop."""
+        with self._lock:
+            table = self._tables.get(asyncio.get_running_loop())
+            return None if table is None else table.get(slot)
 
-    def add(self, flight: Flight[T]) -> None:
-        """Let a flight be found."""
-        if flight.loop not in self._tables:
-            self._forget_closed_loops()
-            self._tables[flight.loop] = {}
-        self._tables[flight.loop][flight.slot] = flight
-        if flight.in_background:
-            self.background.add(flight)
+    def begin(self, slot: Hashable, tags: tuple[Hashable, ...], *, in_background: bool = False) -> Flight:
+        """Make a flight in the running loop, to be found until it ends."""
+        flight = Flight(self, slot, tags, in_background=in_background)
+        with self._lock:
+            if flight.loop not in self._tables:
+                self._forget_closed_loops()
+            self._tables.setdefault(flight.loop, {})[slot] = flight
+            if in_background:
+                self.background.add(flight)
+        return flight
 
-    def remove(self, flight: Flight[T]) -> None:
+    def remove(self, flight: Flight) -> None:
         """Forget a flight that has ended."""
-        self.background.discard(flight)
-        self._detach(flight)
+        with self._lock:
+            self.background.discard(flight)
+            self._detach(flight)
 
-    def detach(self, is_meant: Callable[[Flight[T]], bool]) -> None:
+    def detach_slots(self, slots: Iterable[Hashable]) -> None:
+        """Let the flights in some slots be found no more, in all loops; they go on."""
+        with self._lock:
+            for slot in slots:
+                for table in list(self._tables.values()):
+                    flight = table.get(slot)
+                    if flight is not None:
+                        self._detach(flight)
+
+    def detach(self, is_meant: Callable[[Flight], bool]) -> None:
         """Let all flights that are meant be found no more; they go on."""
-        for table in list(self._tables.values()):
-            for flight in list(table.values()):
-                if is_meant(flight):
-                    self._detach(flight)
-
-    def detach_slot(self, slot: Hashable) -> None:
-        """Let the flights in a slot be found no more, in all loops; they go on."""
-        for loop in list(self._tables):
-            flight = self.find(loop, slot)
-            if flight is not None:
+        with self._lock:
+            flights = [flight for table in self._tables.values() for flight in table.values()]
+            for flight in filter(is_meant, flights):
                 self._detach(flight)
 
-    def __len__(self) -> int:
-        return sum(map(len, self._tables.values()))
+    async def close_background(self) -> None:
+        """End the flights in the background that nobody waits for, those of this loop before it returns."""
+        with self._lock:
+            flights = list(self.background)
+        loop = asyncio.get_running_loop()
+        for each in flights:
+            if each.loop is not loop:
+                with suppress(RuntimeError):  # closed, and its flights with it
+                    each.loop.call_soon_threadsafe(each.release)
+        for each in [each for each in flights if each.loop is loop and each.release()]:
+            await each.ended()
 
-    def _detach(self, flight: Flight[T]) -> None:
+    def __len__(self) -> int:
+        with self._lock:
+            return sum(map(len, self._tables.values()))
+
+    def _detach(self, flight: Flight) -> None:
         flight.is_current = False
         table = self._tables.get(flight.loop)
         if table is not None and table.get(flight.slot) is flight:

@@ -255,6 +255,18 @@ async def test_an_expired_value_stands_in_for_a_failing_refresh(is_invalidated: 
     assert source.calls == 2
 
 
+async def test_nothing_stands_in_for_a_failing_refresh_that_nobody_waits_for(events: list[Event]) -> None:
+    source = Source(ttl=10, stale_while_revalidate=5, stale_if_error=60)
+    await source.load()
+    advance(10)
+    source.error = LookupError("down")
+    assert await source.load() == 1
+    await settle()
+    kinds = [event.kind for event in events]
+    assert kinds == ["cache.miss", "cache.stale", "cache.refresh_failed"]
+    assert source.policy.info().stale == 1
+
+
 async def test_t52_a_failed_refresh_is_told_and_the_value_stays(events: list[Event]) -> None:
     source = Source(ttl=10, stale_while_revalidate=5)
     await source.load()
@@ -999,7 +1011,7 @@ async def test_t40_the_table_of_flights_is_empty_afterwards() -> None:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
     assert source.policy.snapshot()["in_flight"] == 0
-    assert not source.policy._loads._flights._tables
+    assert not source.policy._loads.flights._tables
 
 
 # --- Bad input --------------------------------------------------------------------------------------

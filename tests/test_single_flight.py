@@ -45,7 +45,7 @@ class Source:
         return [asyncio.create_task(self.load(key)) for _ in range(count)]
 
     def is_idle(self) -> bool:
-        flights = self.policy._loads._flights
+        flights = self.policy._loads.flights
         return len(flights) == 0 and not flights.background and not flights._tables
 
 
@@ -262,7 +262,7 @@ async def test_cancelled_in_any_turn(turns: int, who: str) -> None:
     for task in tasks.values():
         if task not in cancelled:
             assert task.result() == "value"
-    flights = policy._loads._flights
+    flights = policy._loads.flights
     assert len(flights) == 0
     assert not flights._tables
     assert asyncio.all_tasks() == {asyncio.current_task()}
@@ -652,7 +652,7 @@ def test_t64_a_loop_that_is_cut_off_in_a_load_leaves_the_next_one_unharmed() -> 
         assert not tasks[0].done()
 
     asyncio.run(cut_off())
-    assert len(policy._loads._flights) == 0
+    assert len(policy._loads.flights) == 0
     assert asyncio.run(load()) == "value 2"
     assert asyncio.run(load()) == "value 2"
 
@@ -673,15 +673,15 @@ def test_t64_a_loop_closed_without_any_goodbye_is_not_joined() -> None:
     task = loop.create_task(load())
     loop.run_until_complete(settle())
     loop.close()
-    assert len(policy._loads._flights) == 1
+    assert len(policy._loads.flights) == 1
     hang = False
 
     async def twice() -> list[str]:
         return [await load(), await load()]
 
     assert asyncio.run(twice()) == ["value", "value"]
-    assert len(policy._loads._flights) == 0
-    assert not policy._loads._flights._tables
+    assert len(policy._loads.flights) == 0
+    assert not policy._loads.flights._tables
     del task
     gc.collect()
 
@@ -714,7 +714,7 @@ def test_t64_loops_load_apart_and_share_the_entries() -> None:
     assert len(calls) == len(set(calls)) <= 4
     info = policy.info()
     assert info.hits + info.misses + info.coalesced == 84
-    assert len(policy._loads._flights) == 0
+    assert len(policy._loads.flights) == 0
 
 
 @pytest.mark.parametrize(
@@ -753,7 +753,7 @@ def test_t51_threads_under_load(options: dict[str, Any]) -> None:
         thread.join(60)
         assert not thread.is_alive()
     assert failures == []
-    assert len(policy._loads._flights) == 0
+    assert len(policy._loads.flights) == 0
     assert policy.info().size <= options.get("maxsize", 7)
 
 
@@ -778,7 +778,7 @@ def test_an_eager_task_factory_works_too() -> None:
 
     asyncio.run(main())
     assert policy.info().misses == 2
-    assert len(policy._loads._flights) == 0
+    assert len(policy._loads.flights) == 0
 
 
 def test_a_task_factory_that_fails_leaves_nothing() -> None:
@@ -801,7 +801,7 @@ def test_a_task_factory_that_fails_leaves_nothing() -> None:
 
     with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
         runner.run(main())
-    assert len(policy._loads._flights) == 0
+    assert len(policy._loads.flights) == 0
 
 
 # --- Invalidation while a load is in flight ----------------------------------------------------------
