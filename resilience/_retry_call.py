@@ -91,6 +91,7 @@ class Call:
         """
         now = _clock.monotonic()
         rules = self.rules
+        _tell_what_came_before(error, self._error)
         self._error = error
         self._reserved: Slice | None = None
         reason: str | None = "not_retryable"
@@ -276,6 +277,13 @@ def _checked_wait(delay: Any) -> float:
     if not delay >= 0:
         raise ValueError(f"wait must return seconds of 0 or more, got {delay!r}")
     return delay
+
+
+def _tell_what_came_before(error: Exception | None, before: Exception | None) -> None:
+    """Give a rejection the last real error as its cause: by itself it does not tell what went wrong."""
+    if not isinstance(error, RejectedError) or error.__cause__ is not None or before is error:
+        return
+    error.__cause__ = before.__cause__ if isinstance(before, RejectedError) else before
 
 
 async def _settled(value: Any) -> Any:

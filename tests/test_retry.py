@@ -1227,3 +1227,43 @@ def test_policies_sees_it() -> None:
 
     assert policies(function) == (policy,)
     assert isinstance(policy, Retry)
+
+
+@pytest.mark.parametrize("form", ["decorator", "deadline", "block"])
+@pytest.mark.parametrize("on", [OSError, (OSError, RateLimitExceededError)])
+async def test_t22_a_rejection_that_ends_the_retries_has_the_last_real_error_as_its_cause(
+    form: str, on: Any
+) -> None:
+    real = OSError("real")
+    outcomes = iter([real, RateLimitExceededError(), RateLimitExceededError()])
+    policy = retry(3, wait=0, on=on, deadline=5 if form == "deadline" else None)
+
+    async def call() -> None:
+        raise next(outcomes)
+
+    async def block() -> None:
+        async for attempt in policy.attempts():
+            with attempt:
+                await call()
+
+    with pytest.raises(RateLimitExceededError) as caught:
+        await (block() if form == "block" else policy.call(call))
+    assert caught.value.__cause__ is real
+
+
+async def test_a_rejection_keeps_a_cause_of_its_own() -> None:
+    own = KeyError("own")
+
+    def rejected() -> CircuitBreakerOpenError:
+        error = CircuitBreakerOpenError()
+        error.__cause__ = own
+        return error
+
+    outcomes = iter([OSError("real"), rejected()])
+
+    async def call() -> None:
+        raise next(outcomes)
+
+    with pytest.raises(CircuitBreakerOpenError) as caught:
+        await retry(3, wait=0).call(call)
+    assert caught.value.__cause__ is own
