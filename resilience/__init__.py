@@ -2,8 +2,9 @@
 
 from resilience import errors as errors
 from resilience._breaker_phases import CircuitState
-from resilience._cache import Cached, CacheInfo, cached
-from resilience._cache_store import CacheEntry, CacheStore
+from resilience._cache import Cached, cached
+from resilience._cache_load import CacheInfo
+from resilience._cache_shared import CacheEntry, CacheStore
 from resilience._circuit_breaker import CircuitBreaker, CircuitOfKey, circuit_breaker
 from resilience._deadline import deadline
 from resilience._errors import (
@@ -18,7 +19,6 @@ from resilience._errors import (
 )
 from resilience._events import Event, subscribe
 from resilience._instruments import Counter, Gauge, Histogram, Timer
-from resilience._leaky_bucket import LeakyBucket
 from resilience._log import setup_logging
 from resilience._map_errors import MapErrors, map_errors
 from resilience._metrics import TrackMetrics, track_metrics
@@ -30,7 +30,7 @@ from resilience._retry_budget import RetryBudget
 from resilience._sliding_window import SlidingWindow
 from resilience._stack import Stack, stack
 from resilience._timeout import Timeout, timeout
-from resilience._token_bucket import TokenBucket
+from resilience._token_bucket import LeakyBucket, TokenBucket
 
 __all__ = [
     "BulkheadFullError",

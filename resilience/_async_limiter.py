@@ -1,4 +1,4 @@
-"""`LeakyBucket`, and the limiters of aiolimiter that an application already has.
+"""The limiters of aiolimiter that an application already has.
 
 An ``AsyncLimiter`` keeps its own rules: the leaky bucket, the clock of its event loop, one live loop at a
 time. Only its waiting is replaced: its own prefers small requests and can starve large ones, while the
@@ -15,7 +15,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
-from resilience import _arguments, _clock
+from resilience import _clock
 from resilience._limiters import NOBODY, Limiter, Queue, Rule
 
 if TYPE_CHECKING:
@@ -33,17 +33,17 @@ class AdoptedLimiter(Limiter):
         self._async_limiter: Any = limiter
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    def take(self, now: float, cost: float) -> bool:
+    def take(self, now: float, cost: float) -> bool:  # noqa: ARG002 - it goes by the clock of its loop
         """Take tokens if there are enough; otherwise nothing changes."""
-        self._enter_loop(now)
+        self._enter_loop()
         if not self._async_limiter.has_capacity(cost):
             return False
         self._add(cost)
         return True
 
-    def wait(self, now: float, cost: float, ahead: Queue[Any] = NOBODY) -> float:
+    def wait(self, now: float, cost: float, ahead: Queue[Any] = NOBODY) -> float:  # noqa: ARG002 - likewise
         """Return the seconds until a caller behind those ``ahead`` gets its turn."""
-        self._leak(now)
+        self._leak()
         missing = self._level + ahead.total + cost - self.rule.capacity
         # Its level is rounded down and up as it leaks: a moment later it is low enough for certain.
         return max(missing / self.rule.per_second, 0) + _clock.SHORTEST_WAIT
@@ -56,10 +56,10 @@ class AdoptedLimiter(Limiter):
         """Give all tokens back."""
         self._add(-self._level)
 
-    def available(self, now: float) -> float:
+    def available(self, now: float) -> float:  # noqa: ARG002 - likewise
         """Return the number of tokens that may be taken now, or outside of its loop, what was left last."""
         with suppress(RuntimeError):
-            self._leak(now)
+            self._leak()
         return self.rule.capacity - self._level
 
     def close(self) -> None:
@@ -68,8 +68,8 @@ class AdoptedLimiter(Limiter):
     def open(self, now: float) -> None:
         """Do nothing: there is no straight path."""
 
-    def _leak(self, now: float) -> None:
-        self._enter_loop(now)
+    def _leak(self) -> None:
+        self._enter_loop()
         self._async_limiter.has_capacity(0)
 
     @property
@@ -80,60 +80,17 @@ class AdoptedLimiter(Limiter):
     def _add(self, amount: float) -> None:
         self._async_limiter._level = max(self._level + amount, 0)  # noqa: SLF001
 
-    def _enter_loop(self, now: float) -> None:  # noqa: ARG002 - `LeakyBucket` needs it
+    def _enter_loop(self) -> None:
         loop = asyncio.get_running_loop()
         if self._loop is not None and self._loop is not loop and not self._loop.is_closed():
             raise RuntimeError(
-                f"{self!r} is in use in another event loop, and works in one at a time only. "
-                "Make one for each loop, or use SlidingWindow or TokenBucket, which work in all at once"
+                f"{self!r} is in use in another event loop, and works in one at a time only. Make one "
+                "for each loop, or use LeakyBucket with the same numbers, which works in all at once"
             )
         self._loop = loop
 
     def __repr__(self) -> str:
         return f"AsyncLimiter({self.rule.rate}, {self.rule.per})"
-
-
-class LeakyBucket(AdoptedLimiter):
-    """aiolimiter's leaky bucket: ``rate`` tokens at once, then one each ``per / rate`` seconds.
-
-    It holds the state, so policies that are given one object share one limit. Safe for concurrent tasks
-    of one event loop, and for several loops one after another.
-
-    Args:
-        rate: Tokens per period, above 0; also the most that are given at once.
-        per: The period, seconds or ``timedelta``, above 0.
-
-    Raises:
-        TypeError: If ``rate`` is not a number, or ``per`` not a duration.
-        ValueError: If one of them is out of range.
-
-    Example:
-        >>> from resilience import rate_limited
-        >>> quota = LeakyBucket(10)
-        >>> read, write = rate_limited(quota), rate_limited(quota, cost=5)
-    """
-
-    __slots__ = ("_left",)
-
-    def __init__(self, rate: float, per: _arguments.Seconds = 1.0) -> None:
-        tokens = _arguments.number("rate", rate, above_zero=True)
-        seconds = _arguments.seconds("per", per, above_zero=True)
-        super().__init__(_new(tokens, seconds))
-        self._left = 0.0  # when its level was last looked at
-
-    def _enter_loop(self, now: float) -> None:
-        last = self._loop
-        super()._enter_loop(now)
-        if last is not None and last is not self._loop:
-            # The clocks of two loops cannot be compared, so the level is brought up to date by ours.
-            level = self._level - max(now - self._left, 0) * self.rule.per_second
-            self._async_limiter = _new(self.rule.rate, self.rule.per)
-            self._async_limiter.has_capacity(0)
-            self._add(level)
-        self._left = now
-
-    def __repr__(self) -> str:
-        return f"LeakyBucket({self.rule.rate}, per={self.rule.per})"
 
 
 _adopted: WeakValueDictionary[int, AdoptedLimiter] = WeakValueDictionary()
@@ -153,9 +110,3 @@ def adopt(limiter: AsyncLimiter) -> AdoptedLimiter:
     """Return the limiter that stands for an ``AsyncLimiter`` of the application."""
     with _lock:
         return _adopted.setdefault(id(limiter), AdoptedLimiter(limiter))
-
-
-def _new(rate: float, per: float) -> AsyncLimiter:
-    from aiolimiter import AsyncLimiter
-
-    return AsyncLimiter(rate, per)

@@ -1,9 +1,10 @@
 """The line before a limiter: first come, first served, across tasks, threads and event loops.
 
-Nobody in line polls. Each event loop that has callers in the line keeps one timer, for the first of its
-own; whoever's timer comes first admits everyone whose turn has come, in order, also those of the other
-loops. So a loop that is busy, or has been closed, holds up nobody but its own callers. Nobody overtakes:
-while somebody waits, a new caller goes to the end of the line, whatever it asks for.
+Nobody in line polls. Each event loop that has callers in the line keeps one timer, for the next turn,
+whoever's that is; the loop that comes first admits everyone whose turn has come, in order, also those of
+the other loops. So a loop that is busy, stands still or has been closed holds up nobody but its own
+callers. Nobody overtakes: while somebody waits, a new caller goes to the end of the line, whatever it
+asks for.
 
 A caller gets its tokens in the moment in which its turn comes, not when its task resumes. If it is
 cancelled in between, it gives them back; if it is cancelled before, its place goes to the next.
@@ -13,8 +14,10 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
+from contextvars import Context
 from types import TracebackType
 
 from resilience import _clock, _deadline
@@ -155,11 +158,12 @@ class _Alarm:
 class Line:
     """Those who wait for a limiter. It exists while there are any; guarded by the limiter's lock."""
 
-    __slots__ = ("_alarms", "_limiter", "_shortest", "queue")
+    __slots__ = ("_alarms", "_limiter", "_loops", "_shortest", "queue")
 
     def __init__(self, limiter: Limiter) -> None:
         self.queue: Queue[Waiter] = Queue()
         self._limiter = limiter
+        self._loops: Counter[asyncio.AbstractEventLoop] = Counter()  # how many of its callers wait
         self._alarms: dict[asyncio.AbstractEventLoop, _Alarm] = {}
         self._shortest = _clock.SHORTEST_WAIT
 
@@ -167,37 +171,46 @@ class Line:
         """Put a caller of the running loop at the end."""
         loop = asyncio.get_running_loop()
         waiter = Waiter(self._limiter, cost, loop)
-        if loop not in self._alarms:
-            self._set_alarm(loop, now, self._limiter.wait(now, cost, self.queue))
         self.queue.add(waiter)
+        self._loops[loop] += 1
         self._limiter.line = self
+        if loop not in self._alarms:
+            self._set_alarm(loop, now, self._limiter.wait(now, self._first.cost))
         return waiter
 
     def discard(self, waiter: Waiter) -> None:
         """Take a caller out, if it is still in."""
         if waiter in self.queue:
             self.queue.remove(waiter)
+            self._loops[waiter.loop] -= 1
+            if not self._loops[waiter.loop]:
+                del self._loops[waiter.loop]
 
     def serve(self, now: float) -> None:
         """Admit everyone whose turn has come, and see to it that the next turn is not missed."""
         here = _running_loop()
         while self.queue:
-            first = next(iter(self.queue))
+            first = self._first
             if not first.is_gone:
                 if not self._limiter.take(now, first.cost):
                     break
                 first.taken_at = now
                 if not _run_in(first.loop, here, first.wake):
                     self._limiter.give_back(first.cost, now)
-            self.queue.remove(first)
+            self.discard(first)
         if self.queue:
-            self._await_turn(next(iter(self.queue)), here, now)
+            self._await_turn(here, now)
         else:
             self._end(here)
 
-    def _await_turn(self, first: Waiter, here: asyncio.AbstractEventLoop | None, now: float) -> None:
-        loop = first.loop
-        wait = self._limiter.wait(now, first.cost)
+    @property
+    def _first(self) -> Waiter:
+        return next(iter(self.queue))
+
+    def _await_turn(self, here: asyncio.AbstractEventLoop | None, now: float) -> None:
+        """Have the loop of the first in line look after it in time."""
+        loop = self._first.loop
+        wait = self._limiter.wait(now, self._first.cost)
         alarm = self._alarms.get(loop)
         if loop is here:
             if alarm is None or alarm.due > now + wait:
@@ -214,7 +227,8 @@ class Line:
         if alarm is not None:
             alarm.cancel()
         wait = max(wait, self._shortest)
-        timer = loop.call_later(wait, self._ring, loop)
+        # In a context of its own: it is for all, and shall not keep the context of one caller.
+        timer = loop.call_later(wait, self._ring, loop, context=Context())
         self._alarms = {each: alarm for each, alarm in self._alarms.items() if not each.is_closed()}
         self._alarms[loop] = _Alarm(now + wait, timer)
 
@@ -228,18 +242,9 @@ class Line:
                     self._shortest = RANG_EARLY
             if self.queue:
                 self.serve(now)
-            if self.queue and loop not in self._alarms:
-                self._await_own_turn(loop, now)
+            if self._loops[loop] and loop not in self._alarms:
+                self._set_alarm(loop, now, self._limiter.wait(now, self._first.cost))
             self._shortest = _clock.SHORTEST_WAIT
-
-    def _await_own_turn(self, loop: asyncio.AbstractEventLoop, now: float) -> None:
-        """Set the alarm for the first caller of a loop that is not the first in line."""
-        ahead: Queue[Waiter] = Queue()
-        for waiter in self.queue:
-            if waiter.loop is loop:
-                self._set_alarm(loop, now, self._limiter.wait(now, waiter.cost, ahead))
-                return
-            ahead.add(waiter)
 
     def _end(self, here: asyncio.AbstractEventLoop | None) -> None:
         for loop, alarm in self._alarms.items():

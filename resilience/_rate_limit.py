@@ -14,17 +14,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeAlias, TypeVar, cast, overload
 
 from resilience import _arguments, _clock, _events
+from resilience._async_limiter import adopt, is_async_limiter
+from resilience._callables import as_async
 from resilience._errors import RateLimitExceededError
 from resilience._interpreter import HAS_GIL
 from resilience._keys import KeyTable
-from resilience._leaky_bucket import LeakyBucket, adopt, is_async_limiter
 from resilience._limiters import KeyedLimiter, Limiter
 from resilience._line import Exclusive, Waiter, arrive, turn
 from resilience._policy import Policy
 from resilience._rate_limit_door import Door
 from resilience._rate_limit_wrappers import guard, guard_bucket, guard_keyed, guard_window
 from resilience._sliding_window import SlidingWindow
-from resilience._token_bucket import TokenBucket
+from resilience._token_bucket import LeakyBucket, TokenBucket
 
 if TYPE_CHECKING:
     from aiolimiter import AsyncLimiter
@@ -55,8 +56,8 @@ class RateLimitConfig:
 class RateLimit(Door, Policy):
     """A limit on the rate of calls; made by `rate_limited`.
 
-    Safe for concurrent tasks, threads and event loops, also several at once; with a `LeakyBucket` or an
-    ``AsyncLimiter`` for one live loop at a time.
+    Safe for concurrent tasks, threads and event loops, also several at once; with an ``AsyncLimiter`` for
+    one live loop at a time.
 
     Example:
         >>> import asyncio
@@ -133,7 +134,7 @@ class RateLimit(Door, Policy):
             _events.emit("rate_limit.waited", name, seconds=waited)
         return waited
 
-    def cost_of(self, *args: object, **kwargs: object) -> float:
+    def cost_of(self, /, *args: object, **kwargs: object) -> float:
         """Return the cost of a call with these arguments."""
         cost = self.config.cost
         return self.check_cost("cost", cost(*args, **kwargs)) if callable(cost) else cost
@@ -175,6 +176,20 @@ class LimitOfKey(Door):
         self._keyed = policy
         self._table = table
         self._key = key
+
+    async def call(self, function: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call a function when it is the turn of the key.
+
+        Returns:
+            What the function returns.
+
+        Raises:
+            RateLimitExceededError: If the turn would come later than ``max_wait`` or the deadline.
+            TypeError: If ``function`` is not an async callable.
+        """
+        guarded = as_async(function)
+        async with self:
+            return await guarded(*args, **kwargs)
 
     def reset(self) -> None:
         """Give the key's tokens back, and let those who wait through as far as they fit."""
@@ -295,8 +310,12 @@ def rate_limited(
         burst=burst,
         limiter=given,
         max_wait=None if max_wait is None else _arguments.seconds("max_wait", max_wait),
-        cost=cost if callable(cost) else limiter.rule.check_cost("cost", cost),
-        key=None if key is None else _arguments.function("key", key),
+        cost=(
+            _arguments.plain_function("cost", cost)
+            if callable(cost)
+            else limiter.rule.check_cost("cost", cost)
+        ),
+        key=None if key is None else _arguments.plain_function("key", key),
         max_keys=_arguments.whole("max_keys", max_keys),
     )
     return RateLimit(limiter, config, name=name)

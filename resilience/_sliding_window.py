@@ -24,8 +24,8 @@ from resilience._limiters import (
     whole_if_equal,
 )
 
-AT_ONCE = 64
-"""How many admissions are handed to the straight path, or forgotten, at a time at least."""
+AT_ONCE = 128
+"""How many admissions are handed to the straight path at a time at most, and forgotten at least."""
 
 
 class SlidingWindow(KeyedLimiter):
@@ -71,7 +71,8 @@ class SlidingWindow(KeyedLimiter):
         """Take tokens if there are enough; otherwise nothing changes."""
         log = self.log
         used = len(log) - self._start
-        if used + cost > self.rule.capacity or not len(log) % AT_ONCE:
+        # As many are forgotten as are logged, but only now and then.
+        if used + cost > self.rule.capacity or len(log) % AT_ONCE < cost:
             self._forget(now, int(cost))
             if len(log) - self._start + cost > self.rule.capacity:
                 if log[self._start] - now <= SET_BACK:
@@ -80,7 +81,7 @@ class SlidingWindow(KeyedLimiter):
         if cost == 1:
             log.append(now)
         else:
-            log.extend([now] * int(cost))
+            log.extend(array("d", (now,)) * int(cost))
         return True
 
     def wait(self, now: float, cost: float, ahead: Queue[Any] = NOBODY) -> float:
@@ -94,11 +95,15 @@ class SlidingWindow(KeyedLimiter):
 
     def give_back(self, cost: float, taken_at: float) -> None:
         """Undo a `take`: the call never began."""
-        for _ in range(int(cost)):
-            try:
-                del self.log[self.log.index(taken_at, self._start)]
-            except ValueError:  # it has left the window by itself
-                return
+        log = self.log
+        try:
+            first = last = log.index(taken_at, self._start)
+        except ValueError:  # they have left the window by themselves
+            return
+        end = min(len(log), first + int(cost))
+        while last < end and log[last] == taken_at:
+            last += 1
+        del log[first:last]
 
     def reset(self) -> None:
         """Give all tokens back."""
@@ -119,13 +124,9 @@ class SlidingWindow(KeyedLimiter):
         self.rule.free = 0
 
     def open(self, now: float) -> None:
-        """Let callers take the straight path, as long as the log need not be looked at.
-
-        Not more of them than are in the log: so it stays in proportion to what is in the window.
-        """
+        """Let callers take the straight path, as long as the log need not be looked at."""
         self._forget(now, AT_ONCE)
-        used = len(self.log) - self._start
-        self.rule.free = min(self._room(), max(used, AT_ONCE))
+        self.rule.free = min(self._room(), AT_ONCE)
         self.rule.since = now
 
     def _room(self) -> int:
@@ -134,15 +135,12 @@ class SlidingWindow(KeyedLimiter):
     def _forget(self, now: float, count: int) -> None:
         """Forget admissions that have left the window, ``count`` or `AT_ONCE` of them at the most."""
         log, per = self.log, self.rule.per
-        first = last = self._start
-        end = min(len(log), first + max(count, AT_ONCE))
-        while last < end and log[last] + per <= now:
-            last += 1
-        if last == first:
-            return
-        self._start = last
-        if last * 4 > len(log):
-            del log[:last]
+        for at in log[self._start : self._start + max(count, AT_ONCE)]:
+            if at + per > now:
+                break
+            self._start += 1
+        if self._start * 4 > len(log):
+            del log[: self._start]
             self._start = 0
 
     def _leaves(self, count: int) -> float:

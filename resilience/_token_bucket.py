@@ -112,3 +112,35 @@ class TokenBucket(KeyedLimiter):
 
     def __repr__(self) -> str:
         return f"TokenBucket({self.rule.rate}, per={self.rule.per}, burst={self.rule.capacity})"
+
+
+class LeakyBucket(TokenBucket):
+    """aiolimiter's leaky bucket: ``rate`` tokens at once, then one each ``per / rate`` seconds.
+
+    It admits what an ``AsyncLimiter(rate, per)`` admits, as a bucket that leaks and one that is filled
+    are the same seen from two sides. Other than that, it goes by the clock of the policies.
+
+    It holds the state, so policies that are given one object share one limit. Safe for concurrent
+    tasks, threads and loops.
+
+    Args:
+        rate: Tokens per period, above 0; also the most that are given at once.
+        per: The period, seconds or ``timedelta``, above 0.
+
+    Raises:
+        TypeError: If ``rate`` is not a number, or ``per`` not a duration.
+        ValueError: If one of them is out of range.
+
+    Example:
+        >>> from resilience import rate_limited
+        >>> quota = LeakyBucket(10)
+        >>> read, write = rate_limited(quota), rate_limited(quota, cost=5)
+    """
+
+    __slots__ = ()
+
+    def __init__(self, rate: float, per: _arguments.Seconds = 1.0) -> None:
+        super().__init__(rate, per)
+
+    def __repr__(self) -> str:
+        return f"LeakyBucket({self.rule.rate}, per={self.rule.per})"

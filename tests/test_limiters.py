@@ -3,6 +3,7 @@
 import copy
 import math
 import random
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from resilience import LeakyBucket, SlidingWindow, TokenBucket
 from resilience._limiters import KeyedLimiter, Limiter, Queue, seconds_until
+from resilience._sliding_window import AT_ONCE
 
 LIMITERS = [SlidingWindow, lambda rate, per: TokenBucket(rate, per, burst=rate)]
 both = pytest.mark.parametrize("make", LIMITERS, ids=["window", "bucket"])
@@ -183,6 +185,26 @@ def test_a_window_forgets_the_admission_that_was_given_back() -> None:
     assert window.take(2.5, 1)
 
 
+def test_many_tokens_are_given_back_quickly() -> None:
+    window = SlidingWindow(100_000, 60.0)
+    assert window.take(0.0, 50_000)
+    assert window.take(1.0, 50_000)
+    began = time.perf_counter()
+    window.give_back(50_000, 1.0)
+    assert time.perf_counter() - began < 1, "not one search for each token"
+    assert window.available(1.0) == 50_000
+    assert window.available(60.0) == 100_000
+
+
+def test_only_its_own_tokens_are_given_back() -> None:
+    window = SlidingWindow(1000, 1.0)
+    assert window.take(1.0, 700)
+    assert window.take(1.5, 250)
+    assert window.take(2.0, 100), "some of the 700 are forgotten"
+    window.give_back(700, 1.0)
+    assert window.available(2.0) == 650
+
+
 def test_what_has_left_the_window_is_not_given_back_again() -> None:
     window = SlidingWindow(1, 1.0)
     assert window.take(0.0, 1)
@@ -230,24 +252,32 @@ def test_a_window_needs_memory_only_for_what_is_in_it() -> None:
     window = SlidingWindow(10**9, 1.0)
     for call in range(50_000):
         assert window.take(call / 100, 1)
-    assert len(window.log) < 300
+    assert len(window.log) < 100 + 2 * AT_ONCE
     small = SlidingWindow(100, 1.0)
     for call in range(50_000):
         small.take(call / 1000, 1)
     assert len(small.log) <= 140
 
 
+@pytest.mark.parametrize("cost", [1, 3, 64, 100])
+def test_a_window_forgets_as_much_as_it_logs(cost: int) -> None:
+    window = SlidingWindow(10**9, 1.0)
+    for call in range(20_000):
+        assert window.take(call / 10, cost)
+    assert len(window.log) < 10 * cost + 4 * AT_ONCE
+
+
 def test_a_window_hands_out_only_what_is_free() -> None:
-    window = SlidingWindow(100, 1.0)
+    window = SlidingWindow(AT_ONCE + 10, 1.0)
     window.open(0.0)
-    assert window.rule.free == 64
-    assert window.take(0.0, 90)
+    assert window.rule.free == AT_ONCE
+    assert window.take(0.0, AT_ONCE)
     window.open(0.5)
     assert window.rule.free == 10
     window.close()
     assert window.rule.free == 0
     window.open(1.0)
-    assert window.rule.free == 64
+    assert window.rule.free == AT_ONCE
     assert window.rule.since == 1.0
 
 

@@ -7,6 +7,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Coroutine
+from contextvars import ContextVar
 from datetime import timedelta
 from typing import Any
 
@@ -535,14 +536,82 @@ def test_a_loop_that_is_busy_does_not_hold_up_another_one() -> None:
     assert policy.snapshot()["waiting"] == 0
 
 
+@pytest.mark.parametrize("burst", [None, 1])
+def test_a_loop_that_stands_still_does_not_delay_another_one(burst: int | None) -> None:
+    policy = rate_limited(1, per=0.01, burst=burst)
+    stopped = asyncio.new_event_loop()
+
+    async def wait_in_line() -> list[asyncio.Task[float]]:
+        tasks = [asyncio.create_task(policy.acquire()) for _ in range(40)]
+        await asyncio.sleep(0)
+        return tasks
+
+    tasks = stopped.run_until_complete(wait_in_line())
+    assert asyncio.run(policy.acquire()) < 1, "ideal are 0.4 s"
+    stopped.run_until_complete(asyncio.gather(*tasks))
+    stopped.close()
+    assert policy.snapshot()["waiting"] == 0
+
+
+def test_a_loop_is_not_woken_for_a_line_in_which_it_has_nobody_any_more() -> None:
+    policy = rate_limited(1, per=0.02)
+    joined, left = threading.Event(), threading.Event()
+
+    async def stay() -> None:
+        tasks = [asyncio.create_task(policy.acquire()) for _ in range(20)]
+        await asyncio.sleep(0)
+        joined.set()
+        await asyncio.gather(*tasks)
+        assert left.is_set()
+
+    async def leave() -> None:
+        while not joined.is_set():
+            await asyncio.sleep(0.001)
+        waiting = asyncio.create_task(policy.acquire())
+        await asyncio.sleep(0.05)
+        assert pending_timers() == 1
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        await asyncio.sleep(0.05)
+        assert pending_timers() == 0
+        assert policy.snapshot()["waiting"] > 0
+        left.set()
+
+    in_threads(stay, leave)
+
+
+async def test_the_timer_of_the_line_keeps_no_context_of_a_caller() -> None:
+    class Request:
+        pass
+
+    request: ContextVar[Request] = ContextVar("request")
+    policy = rate_limited(1, per=10)
+    await policy.acquire()
+
+    async def handle() -> None:
+        request.set(Request())
+        await policy.acquire()
+
+    first = asyncio.create_task(handle())
+    await settle()
+    second = asyncio.create_task(policy.acquire())
+    await settle()
+    first.cancel()
+    await asyncio.wait([first])
+    del first
+    gc.collect()
+    assert not any(isinstance(each, Request) for each in gc.get_objects())
+    assert await second == 10
+
+
 def test_one_who_leaves_wakes_the_next_in_another_loop() -> None:
-    policy = rate_limited(2, per=0.3)
+    policy = rate_limited(2, per=1.0)
     heavy_waits, light_waits = threading.Event(), threading.Event()
     times: list[float] = []
 
     async def heavy() -> None:
         await policy.acquire()
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.5)
         await policy.acquire()
         waiting = asyncio.create_task(policy.acquire(2))
         await asyncio.sleep(0)
@@ -565,7 +634,8 @@ def test_one_who_leaves_wakes_the_next_in_another_loop() -> None:
         assert pending_timers() == 0
 
     in_threads(heavy, light)
-    assert times[0] < 0.28, "it was woken when the second token would have come"
+    # 0.5 s after the first token, or 1.0 s after the second.
+    assert times[0] < 0.95, "it was woken when the second token would have come"
 
 
 def test_reset_from_a_thread_without_a_loop() -> None:
@@ -599,7 +669,7 @@ class LateClosedLoop:
     def is_closed(self) -> bool:
         return self.closed
 
-    def call_soon_threadsafe(self, callback: Callable[[], object]) -> None:
+    def call_soon_threadsafe(self, callback: Callable[[], object], **context: object) -> None:
         self.closed = True
         raise RuntimeError("Event loop is closed")
 
