@@ -13,6 +13,8 @@ Seconds: TypeAlias = float | timedelta
 
 T = TypeVar("T")
 ErrorTypes: TypeAlias = type[BaseException] | tuple[type[BaseException], ...]
+Errors: TypeAlias = ErrorTypes | Callable[[Exception], object]
+"""Which errors are meant: exception types, or a predicate that is not async."""
 
 
 def seconds(name: str, value: object, *, above_zero: bool = False) -> float:
@@ -109,11 +111,31 @@ def exception_types(name: str, value: object) -> tuple[type[BaseException], ...]
     return cast("tuple[type[BaseException], ...]", types)
 
 
+def errors_or_predicate(name: str, value: Errors) -> Errors:
+    """Return exception types, or a function that is not async."""
+    if callable(value) and not inspect.isclass(value):
+        return plain_function(name, value)
+    exception_types(name, value)
+    return value
+
+
+def matches(errors: Errors, error: Exception) -> bool:
+    """Whether an error is one of those that are meant."""
+    if isinstance(errors, (type, tuple)):
+        return isinstance(error, errors)
+    return bool(errors(error))
+
+
 def instance(name: str, value: T, kind: type | tuple[type, ...], allowed: str) -> T:
     """Return a value of a type, or of one of several."""
     if not isinstance(value, kind):
         raise TypeError(_wrong(name, value, allowed))
     return value
+
+
+def optional(check: Callable[[str, Any], T], name: str, value: Any) -> T | None:
+    """Check an argument unless it is ``None``."""
+    return None if value is None else check(name, value)
 
 
 def _as_tuple(value: object) -> tuple[object, ...]:

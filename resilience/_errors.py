@@ -6,7 +6,8 @@
     ├── RejectedError            .retry_after (seconds or None), .policy (its name)
     │   ├── CircuitBreakerOpenError
     │   ├── RateLimitExceededError
-    │   └── BulkheadFullError
+    │   ├── BulkheadFullError
+    │   └── ThrottledError
     ├── CallTimeoutError         also a TimeoutError
     └── RetryExhaustedError      .attempts, .elapsed; the last error is its cause
 
@@ -170,6 +171,16 @@ class BulkheadFullError(RejectedError):
 
     default_code = "bulkhead_full"
     reason = "all slots are taken"
+
+
+class ThrottledError(RejectedError):
+    """The call was rejected by chance, as the other side accepts too few.
+
+    ``retry_after`` is ``None``: the next call may be made, or not.
+    """
+
+    default_code = "throttled"
+    reason = "too few calls are accepted"
 
 
 class CallTimeoutError(ResilienceError, TimeoutError):

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _SEVERITY = {"DEBUG": 10, "INFO": 20, "WARNING": 30, "ERROR": 40}
 _LEVELS = {
+    "adaptive_throttle.rejected": "WARNING",
     "retry.scheduled": "WARNING",
     "retry.gave_up": "ERROR",
     "rate_limit.waited": "DEBUG",
@@ -47,11 +48,18 @@ _LEVELS = {
     "call.succeeded": "DEBUG",
     "call.failed": "DEBUG",
     "call.abandoned": "DEBUG",
+    "chaos.error": "WARNING",
+    "chaos.latency": "WARNING",
+    "chaos.result": "WARNING",
     "metrics.overflowed": "WARNING",
 }
 """The levels that differ from INFO."""
 
 _STORMY = {
+    "chaos.error",
+    "chaos.latency",
+    "chaos.result",
+    "adaptive_throttle.rejected",
     "rate_limit.rejected",
     "circuit_breaker.rejected",
     "cache.refresh_failed",

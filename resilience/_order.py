@@ -12,11 +12,19 @@ if TYPE_CHECKING:
 _DEFEATED = {
     ("retry", "fallback"): "the fallback answers every failure, so there is nothing to retry",
     ("retry", "cached"): "the cache is asked again at each attempt",
+    ("hedge", "fallback"): "the fallback answers every failure, so the first attempt to fail wins",
+    ("hedge", "cached"): "each attempt asks the cache, and joins the load that it should overtake",
     ("circuit_breaker", "fallback"): "the fallback hides every failure from the breaker",
     ("circuit_breaker", "cached"): "cache hits count as successes, and an open circuit hides the cache",
+    ("adaptive_throttle", "fallback"): "the fallback hides every failure from the throttle",
+    ("adaptive_throttle", "cached"): "cache hits count as accepted, and a rejection hides the cache",
     ("bulkhead", "retry"): "a slot is held through every backoff",
+    ("bulkhead", "hedge"): "one slot holds several attempts",
     ("rate_limited", "retry"): "the retries are not paced",
+    ("rate_limited", "hedge"): "the hedges are not paced",
 }
+
+_INNERMOST = {"inject_latency", "inject_errors", "inject_result"}
 
 
 def order_problems(added: Sequence[Policy], worn: Sequence[Policy]) -> Iterator[str]:
@@ -35,6 +43,11 @@ def _problems(outer: Policy, inner: Policy) -> Iterator[str]:
     reason = _DEFEATED.get((outer.kind, inner.kind))
     if reason is not None:
         yield f"{outer.kind} is outside {inner.kind}: {reason}. Put {outer.kind} inside {inner.kind}"
+    if outer.kind in _INNERMOST and inner.kind not in _INNERMOST:
+        yield (
+            f"{outer.kind} is outside {inner.kind}, which never sees what it injects. "
+            f"Put {outer.kind} innermost"
+        )
     if outer is inner and outer.has_state:
         yield f"the same {outer.kind} object stands twice: every call counts double. Remove one"
     if (

@@ -9,6 +9,7 @@ from resilience._errors import (
     ResilienceError,
     RetryExhaustedError,
     StackOrderWarning,
+    ThrottledError,
 )
 
 __all__ = [
@@ -20,4 +21,5 @@ __all__ = [
     "ResilienceError",
     "RetryExhaustedError",
     "StackOrderWarning",
+    "ThrottledError",
 ]

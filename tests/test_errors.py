@@ -14,6 +14,7 @@ from resilience import (
     RejectedError,
     ResilienceError,
     RetryExhaustedError,
+    ThrottledError,
 )
 
 ALL = [
@@ -22,6 +23,7 @@ ALL = [
     CircuitBreakerOpenError(retry_after=None, policy="github"),
     RateLimitExceededError("slow down", retry_after=0.0),
     BulkheadFullError(policy="pool", details={"waiting": 3}),
+    ThrottledError(policy="stock"),
     CallTimeoutError("too slow", details={"timeout": 2.0}),
     RetryExhaustedError(attempts=3, elapsed=1.25),
 ]
@@ -65,6 +67,12 @@ def test_every_error_can_be_pickled_and_copied(error: ResilienceError) -> None:
             "bulkhead_full",
             {"policy": "mine", "retry_after": None},
         ),
+        (
+            ThrottledError(policy="stock"),
+            "stock: too few calls are accepted",
+            "throttled",
+            {"policy": "stock", "retry_after": None},
+        ),
         (CallTimeoutError(), "the call took too long", "call_timeout", {}),
         (
             RetryExhaustedError(attempts=3, elapsed=1.2),
@@ -88,7 +96,7 @@ def test_details_are_a_new_dict_each_time() -> None:
 
 def test_the_tree() -> None:
     assert issubclass(CallTimeoutError, TimeoutError)
-    for kind in (CircuitBreakerOpenError, RateLimitExceededError, BulkheadFullError):
+    for kind in (CircuitBreakerOpenError, RateLimitExceededError, BulkheadFullError, ThrottledError):
         assert issubclass(kind, RejectedError)
     assert not issubclass(RetryExhaustedError, RejectedError)
     assert all(isinstance(error, ResilienceError) for error in ALL)

@@ -169,7 +169,7 @@ LEVELS = {
     "WARNING": [
         "retry.scheduled", "rate_limit.rejected", "circuit_breaker.rejected", "bulkhead.rejected",
         "fallback.used", "timeout.expired", "cache.refresh_failed", "cache.store_failed",
-        "metrics.overflowed",
+        "metrics.overflowed", "adaptive_throttle.rejected",
     ],
     "ERROR": ["circuit_breaker.opened", "retry.gave_up"],
 }  # fmt: skip
