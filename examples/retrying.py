@@ -4,7 +4,7 @@ import asyncio
 
 import tenacity
 
-from resilience import Event, RetryBudget, retry, subscribe
+from resilience import DecorrelatedJitter, Event, RetryBudget, retry, subscribe
 
 budget = RetryBudget(ratio=0.2)  # shared: all retries together add a fifth to the traffic, plus 10 a second
 
@@ -25,7 +25,7 @@ class Service:
 async def decorated() -> str:
     service = Service()
 
-    @retry(attempts=4, on=ConnectionError, deadline=5, budget=budget)
+    @retry(attempts=4, on=ConnectionError, wait=DecorrelatedJitter(0.05, max=1), deadline=5, budget=budget)
     async def get_user(login: str) -> str:
         return await service.get(f"/users/{login}")
 

@@ -14,11 +14,9 @@ is made when an attempt has failed. Only retries are charged to the budget.
 from __future__ import annotations
 
 from asyncio import CancelledError
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
-from enum import Enum
+from collections.abc import Awaitable, Callable
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeAlias, TypeVar, cast, overload
+from typing import Any, ParamSpec, TypedDict, TypeVar, Unpack, overload
 
 from resilience import _arguments, _clock
 from resilience._callables import is_decoratable
@@ -27,45 +25,24 @@ from resilience._policy import Policy, switch
 from resilience._retry_block import Attempts
 from resilience._retry_budget import RetryBudget
 from resilience._retry_call import Call
-from resilience._retry_rules import NO_TARGET, Rules, Target, tenacity_argument_of
-
-if TYPE_CHECKING:
-    from tenacity import RetryCallState
+from resilience._retry_config import (
+    Default,
+    On,
+    OnResult,
+    RetryConfig,
+    Stop,
+    Wait,
+    checked_attempts,
+    checked_budget,
+    checked_on,
+    checked_predicate,
+    checked_strategy,
+    refuse_tenacity,
+)
+from resilience._retry_rules import NO_TARGET, Rules, Target
 
 P = ParamSpec("P")
 R = TypeVar("R")
-T = TypeVar("T")
-
-On: TypeAlias = (
-    type[BaseException] | tuple[type[BaseException], ...] | Callable[[Any], bool | Awaitable[bool]]
-)
-"""What is retried: exception types, a predicate on the exception, or a tenacity retry object."""
-
-OnResult: TypeAlias = Callable[[Any], bool | Awaitable[bool]]
-Strategy: TypeAlias = "Callable[[RetryCallState], float | Awaitable[float]]"
-Wait: TypeAlias = "_arguments.Seconds | Sequence[_arguments.Seconds] | Strategy"
-Stop: TypeAlias = "Callable[[RetryCallState], bool | Awaitable[bool]]"
-
-
-class Default(Enum):
-    """Stands for an argument that was not given, where ``None`` means something."""
-
-    ATTEMPTS = "3, or no limit with stop="
-    BUDGET = "a budget of its own"
-
-
-@dataclass(frozen=True, slots=True)
-class RetryConfig:
-    """The arguments of a retry; ``attempts`` is ``None`` where nothing limits their number."""
-
-    attempts: int | None = 3
-    on: On = Exception
-    on_result: OnResult | None = None
-    wait: Wait | None = None
-    deadline: float | None = None
-    budget: Default | RetryBudget | None = Default.BUDGET
-    stop: Stop | None = None
-    wrap: bool = False
 
 
 class Retry(Policy):
@@ -123,7 +100,7 @@ class Retry(Policy):
     def snapshot(self) -> dict[str, object]:
         """Return the state as plain data: what counts in the budget now."""
         budget = self.budget
-        return {"budget": None if budget is None else budget.snapshot(_clock.monotonic())}
+        return {"budget": None if budget is None else budget.snapshot()}
 
     def _wrap(self, function: Callable[P, Awaitable[R]], name: str) -> Callable[P, Awaitable[R]]:
         rules, budget = self._rules, self.budget
@@ -193,29 +170,32 @@ async def _run(call: Call, function: Callable[P, Awaitable[R]], /, *args: P.args
                 return value
             if not await call.goes_on(None, value):
                 return value
-    except CancelledError:
+    except CancelledError as cancelled:
+        call.explain(cancelled)
         if call.close_scope():
-            raise call.timeout_error()  # noqa: B904 - it brings its cause
+            raise call.timeout_error() from cancelled.__cause__
         raise
     finally:
         call.close()
 
 
+class Options(TypedDict, total=False):
+    """The arguments of `retry` besides ``attempts``, for type checkers."""
+
+    on: On
+    on_result: OnResult | None
+    wait: Wait | None
+    deadline: _arguments.Seconds | None
+    budget: RetryBudget | None
+    stop: Stop | None
+    wrap: bool
+    name: str | None
+
+
 @overload
 def retry(function: Callable[P, Awaitable[R]], /) -> Callable[P, CoroutineType[Any, Any, R]]: ...
 @overload
-def retry(
-    attempts: int | None = ...,
-    *,
-    on: On = ...,
-    on_result: OnResult | None = ...,
-    wait: Wait | None = ...,
-    deadline: _arguments.Seconds | None = ...,
-    budget: RetryBudget | None = ...,
-    stop: Stop | None = ...,
-    wrap: bool = ...,
-    name: str | None = ...,
-) -> Retry: ...
+def retry(attempts: int | None = ..., **options: Unpack[Options]) -> Retry: ...
 def retry(
     attempts: Any = Default.ATTEMPTS,
     *,
@@ -242,9 +222,10 @@ def retry(
         on_result: A predicate on the value (sync or async): whether to try again after an attempt that
             returned. When attempts run out, the last value is returned.
         wait: The pause before the next attempt: seconds or ``timedelta``, 0 or more; a sequence of them,
-            the last of which repeats; or a tenacity wait. Default: a random part of 0.1 s, which doubles
-            up to 30 s. An exception's ``retry_after`` (seconds) makes it longer; if that is longer than the
-            ``max`` that ``wait`` was given, else 30 s, the call ends at once.
+            the last of which repeats; a `FullJitter` or `DecorrelatedJitter`; or a tenacity wait. Default:
+            `FullJitter`, a random part of 0.1 s, which doubles up to 30 s. An exception's ``retry_after``
+            (seconds) makes it longer; if that is longer than the ``max`` that ``wait`` was given, else
+            30 s, the call ends at once.
         deadline: Seconds or ``timedelta``, 0 or more, for the whole call, attempts and waits together. A
             wait that does not fit ends the call at once; an attempt that takes too long is cut off. An
             outer deadline counts as well.
@@ -257,7 +238,7 @@ def retry(
         The policy, to decorate functions with; or the decorated function, if used bare. A decorated
         function raises the last attempt's own error, with a note that tells how many attempts were
         made and why there was no other; `CallTimeoutError`, from the last real error, when ``deadline``
-        cuts an attempt off.
+        or a `timeout` around it cuts an attempt off.
 
     Raises:
         TypeError: If an argument has the wrong type, or a function is not async.
@@ -275,56 +256,19 @@ def retry(
         >>> asyncio.run(fetch())
         'hello'
     """
-    _refuse_tenacity("attempts", "a whole number or a function to decorate", attempts)
+    refuse_tenacity("attempts", "a whole number or a function to decorate", attempts)
     function = attempts if is_decoratable(attempts) else None
     if function is not None or attempts is Default.ATTEMPTS:
         attempts = 3 if stop is None else None
     config = RetryConfig(
-        attempts=_attempts(attempts, ends_otherwise=deadline is not None or stop is not None),
-        on=_on(on),
-        on_result=None if on_result is None else _predicate("on_result", on_result),
-        wait=_strategy("wait", wait),
+        attempts=checked_attempts(attempts, ends_otherwise=deadline is not None or stop is not None),
+        on=checked_on(on),
+        on_result=None if on_result is None else checked_predicate("on_result", on_result),
+        wait=checked_strategy("wait", wait),
         deadline=None if deadline is None else _arguments.seconds("deadline", deadline),
-        budget=_arguments.instance("budget", budget, _BUDGETS, "a RetryBudget or None"),
-        stop=None if stop is None else _arguments.function("stop", _strategy("stop", stop)),
+        budget=checked_budget(budget),
+        stop=None if stop is None else _arguments.function("stop", checked_strategy("stop", stop)),
         wrap=_arguments.flag("wrap", wrap),
     )
     policy = Retry(config, name=name)
     return policy if function is None else policy(function)
-
-
-_BUDGETS: Final = (RetryBudget, Default, type(None))
-
-
-def _attempts(attempts: object, *, ends_otherwise: bool) -> int | None:
-    if attempts is not None:
-        return _arguments.whole("attempts", attempts)
-    if not ends_otherwise:
-        raise ValueError("attempts must be a number unless deadline or stop is given, got None")
-    return None
-
-
-def _refuse_tenacity(name: str, allowed: str, value: object) -> None:
-    belongs = tenacity_argument_of(value)
-    if belongs is not None:
-        raise TypeError(f"{name} must be {allowed}, got {value!r}: give it as {belongs}=")
-
-
-def _predicate(name: str, value: T) -> T:
-    _refuse_tenacity(name, "a function of the value", value)
-    return _arguments.function(name, value)
-
-
-def _strategy(name: str, value: T) -> T:
-    if isinstance(value, type):
-        raise TypeError(f"{name} must be a strategy, got the class {value.__name__}: call it")
-    return value
-
-
-def _on(on: On) -> On:
-    given: Any = on
-    if isinstance(given, (type, tuple)):
-        _arguments.exception_types("on", cast("object", given))
-    elif not callable(on):
-        raise TypeError(f"on must be exception types, a predicate or a tenacity retry object, got {on!r}")
-    return on

@@ -54,19 +54,23 @@ class Attempt:
         call = self._call
         if call is None:
             return False
-        was_cut_off = call.close_scope() and isinstance(error, CancelledError)
+        was_cut_off = call.close_scope()
         if isinstance(error, Exception):
             self._error = error
             return True  # what follows is decided, and raised, where the loop can wait
         if error is None and self._is_to_be_judged(call):
+            call.error = None  # now: the loop may be left by `break` or `return`
             return False
-        if error is None:
-            call.succeeded()
-        failure = call.timeout_error() if was_cut_off else None
-        call.close()
-        if failure is not None:
-            raise failure
-        return False
+        try:
+            if error is None:
+                call.succeeded()
+            elif isinstance(error, CancelledError):
+                call.explain(error)
+                if was_cut_off:
+                    raise call.timeout_error() from error.__cause__
+            return False
+        finally:
+            call.close()
 
     async def goes_on(self) -> bool:
         """Decide whether another attempt follows, and wait for it.
@@ -84,7 +88,6 @@ class Attempt:
         error, self._error = self._error, None
         if error is None and not self._is_to_be_judged(call):
             return False
-        again = False
         try:
             _open_scope(call)
             again = await call.goes_on(error, self._value)
@@ -93,14 +96,12 @@ class Attempt:
             if error is not None and not again:
                 raise error
             return again
-        except CancelledError:
+        except CancelledError as cancelled:
             if call.close_scope():
-                raise call.timeout_error()  # noqa: B904 - it brings its cause
+                raise call.timeout_error() from cancelled.__cause__
             raise
         finally:
             call.close_scope()
-            if not again:
-                call.close()
             del error  # with its traceback, which holds this frame, it would be a cycle
 
     def _is_to_be_judged(self, call: Call) -> bool:

@@ -14,7 +14,7 @@ import sys
 import threading
 from collections import deque
 
-from resilience import _arguments
+from resilience import _arguments, _clock
 from resilience._interpreter import HAS_GIL
 
 _SLICES = 10
@@ -48,7 +48,8 @@ class RetryBudget:
     Args:
         ratio: Retries allowed per call, 0 or more; 0.2 adds at most a fifth to the traffic.
         min_per_second: Retries per second that are allowed in any case, 0 or more, so that rare calls
-            are retried as well.
+            are retried as well. It is per object: where many processes call the same server, divide what
+            that may bear by their number.
         window: Seconds, or ``timedelta``, above 0: for how long calls and retries count.
 
     Attributes:
@@ -106,7 +107,8 @@ class RetryBudget:
                 return None
             self._retries = retries
             current.retries += 1
-            current.last_retry = now
+            if now > current.last_retry:  # another thread may have read the clock later, and been quicker
+                current.last_retry = now
             return current
 
     def refund(self, reserved: Slice) -> None:
@@ -121,8 +123,14 @@ class RetryBudget:
         with self._lock:
             self._start_again()
 
-    def snapshot(self, now: float) -> dict[str, float]:
-        """Return what counts now: calls, retries, and how many retries are left."""
+    def snapshot(self, now: float | None = None) -> dict[str, float]:
+        """Return what counts now as plain data: calls, retries, and how many retries are left.
+
+        Args:
+            now: The time on the policies' clock, ``time.monotonic()`` if it was not replaced; default: now.
+        """
+        if now is None:
+            now = _clock.monotonic()
         with self._lock:
             self._move_to(now)
             return {

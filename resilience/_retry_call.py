@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-import math
+from asyncio import CancelledError
 from collections.abc import Awaitable, Generator
-from datetime import timedelta
 from types import coroutine
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -41,6 +40,12 @@ _STOPPED_BECAUSE = {
 }
 
 
+@coroutine
+def _loop_turn() -> Generator[None, None, None]:
+    """Let the loop run everything else that is ready, as ``sleep(0)`` does, which costs more."""
+    yield
+
+
 class Call:
     """One call and its attempts so far. Belongs to the task that makes the call.
 
@@ -50,15 +55,18 @@ class Call:
         started: When the call began.
         attempts: How many attempts were made or begun.
         target: What is called.
+
+    Attributes:
+        error: What the last attempt raised, as long as it may be needed.
     """
 
     __slots__ = (
         "_delay",
-        "_error",
         "_reserved",
         "_state",
         "_target",
         "attempts",
+        "error",
         "name",
         "rules",
         "scope",
@@ -73,7 +81,8 @@ class Call:
         self.scope: _deadline.Scope | None = None
         self._target = target
         self._state: CallState | None = None
-        self._error: Exception | None = None
+        self.error: Exception | None = None
+        self._delay = 0.0
 
     async def goes_on(self, error: Exception | None, value: object = None) -> bool:
         """Decide what follows an attempt, and wait for the next one.
@@ -91,8 +100,8 @@ class Call:
         """
         now = _clock.monotonic()
         rules = self.rules
-        _tell_what_came_before(error, self._error)
-        self._error = error
+        _tell_what_came_before(error, self.error)
+        self.error = error
         self._reserved: Slice | None = None
         reason: str | None = "not_retryable"
         goes_on = False
@@ -109,9 +118,8 @@ class Call:
                 elif self.attempts >= _ATTEMPTS_IN_A_ROW:
                     await _loop_turn()
                 goes_on = _deadline.innermost.get() is None or self._is_in_time()
-        except Exception as fault:  # of a function that the user gave; it must not hide the real error
-            if fault is not error and fault.__cause__ is None:
-                raise fault from error
+        except (Exception, CancelledError) as fault:
+            self.explain(fault)
             raise
         finally:
             if not goes_on:
@@ -130,8 +138,16 @@ class Call:
         assert self.rules.deadline is not None
         error = timeout_error(self.rules.deadline, self.name)
         self._report("deadline", error)
-        error.__cause__ = self._error
         return error
+
+    def explain(self, fault: BaseException) -> None:
+        """Give the last error as cause to what must not hide it: a cancellation, or a fault of a predicate.
+
+        A time limit around the call, whose cancellation it may be, passes the cause on.
+        """
+        if self.error is not None and fault is not self.error and fault.__cause__ is None:
+            with contextlib.suppress(Exception):  # see `_note`; its context tells then
+                fault.__cause__ = self.error
 
     def close_scope(self) -> bool:
         """Leave the call's own deadline, if it is under one; see `Scope.close`."""
@@ -140,16 +156,15 @@ class Call:
 
     def close(self) -> None:
         """Leave the deadline, and let go of what would keep an error alive."""
-        if self.scope is not None:
-            self.close_scope()
-        self._error = self._state = None
+        self.close_scope()
+        self.error = self._state = None
 
     def _judge(self, error: Exception, now: float) -> Verdict:
         rules = self.rules
         if rules.needs_state:
             self._record(now, error)
-        if isinstance(error, RejectedError):
-            return isinstance(error, rules.rejections)
+        if isinstance(error, RejectedError) and not isinstance(error, rules.rejections):
+            return False
         if rules.types is not None:
             return isinstance(error, rules.types) or is_try_again(error)
         if is_try_again(error):
@@ -172,13 +187,13 @@ class Call:
         if self.attempts == rules.attempts:
             return "exhausted"
         if rules.strategy is None:
-            delay = rules.backoff.delay(self.attempts)
+            delay = rules.backoff.delay(self.attempts, self._delay)
         else:
             delay = rules.strategy(state)
             if delay.__class__ is not float or not delay >= 0:
-                delay = _checked_wait(await _settled(delay))
+                delay = _backoff.checked_delay(await _settled(delay))
         if rules.stop is not None:
-            state.upcoming_sleep = max(delay, _retry_after(self._error))
+            state.upcoming_sleep = max(delay, _backoff.retry_after(self.error))
             stopped = rules.stop(state)
             if stopped.__class__ is not bool:
                 stopped = await _settled(stopped)
@@ -195,9 +210,9 @@ class Call:
         if delay is None:
             if self.attempts == rules.attempts:
                 return "exhausted"
-            delay = rules.backoff.delay(self.attempts)
+            delay = rules.backoff.delay(self.attempts, self._delay)
         obstacle = "deadline"
-        asked = _retry_after(self._error)
+        asked = _backoff.retry_after(self.error)
         if asked > delay:
             obstacle = "retry_after"
             delay = asked
@@ -207,13 +222,13 @@ class Call:
         if delay >= _backoff.FOREVER or (left is not None and left <= delay):
             return obstacle
         # What a policy of ours refused did not reach the other side: to repeat it adds no load there.
-        if rules.budget is not None and not isinstance(self._error, RejectedError):
+        if rules.budget is not None and not isinstance(self.error, RejectedError):
             self._reserved = rules.budget.reserve(now)
             if self._reserved is None:
                 return "budget"
         self._delay = delay
         if _events.listeners:
-            facts = {"attempt": self.attempts, "delay": delay, "error": _kind(self._error)}
+            facts = {"attempt": self.attempts, "delay": delay, "error": _kind(self.error)}
             _events.emit("retry.scheduled", self.name, **facts)
         return None
 
@@ -224,9 +239,7 @@ class Call:
 
     def _let_go(self) -> None:
         """Undo what was prepared for an attempt that is not made."""
-        self._state = None
-        if self.scope is None:
-            self._error = None
+        self.error = self._state = None
         if self._reserved is not None and self.rules.budget is not None:
             self.rules.budget.refund(self._reserved)
 
@@ -263,27 +276,12 @@ class Call:
         return _clock.monotonic() - self.started
 
 
-@coroutine
-def _loop_turn() -> Generator[None, None, None]:
-    """Let the loop run everything else that is ready, as ``sleep(0)`` does, which costs more."""
-    yield
-
-
-def _checked_wait(delay: Any) -> float:
-    if isinstance(delay, timedelta):
-        delay = delay.total_seconds()
-    if isinstance(delay, bool) or not isinstance(delay, (int, float)):
-        raise TypeError(f"wait must return seconds (a number or a timedelta), got {delay!r}")
-    if not delay >= 0:
-        raise ValueError(f"wait must return seconds of 0 or more, got {delay!r}")
-    return delay
-
-
 def _tell_what_came_before(error: Exception | None, before: Exception | None) -> None:
     """Give a rejection the last real error as its cause: by itself it does not tell what went wrong."""
-    if not isinstance(error, RejectedError) or error.__cause__ is not None or before is error:
-        return
-    error.__cause__ = before.__cause__ if isinstance(before, RejectedError) else before
+    if isinstance(error, RejectedError) and error.__cause__ is None:
+        cause = before.__cause__ if isinstance(before, RejectedError) else before
+        if cause is not None:
+            error.__cause__ = cause
 
 
 async def _settled(value: Any) -> Any:
@@ -294,21 +292,6 @@ async def _settled(value: Any) -> Any:
 def _kind(error: Exception | None) -> str | None:
     """Name an error without its text, which may hold a secret."""
     return None if error is None else type(error).__qualname__
-
-
-def _retry_after(error: Exception | None) -> float:
-    """Return the seconds that an error asks to wait, 0 if it does not say, or says nonsense."""
-    try:
-        asked: Any = getattr(error, "retry_after", None)
-    except Exception:  # a property that fails says nothing
-        return 0.0
-    if asked is None:
-        return 0.0
-    if isinstance(asked, timedelta):
-        asked = asked.total_seconds()
-    if isinstance(asked, bool) or not isinstance(asked, (int, float)):
-        return 0.0
-    return asked if 0 < asked < math.inf else 0.0
 
 
 def _note(error: Exception, text: str) -> None:

@@ -10,8 +10,8 @@ from resilience import _backoff
 from resilience._errors import ResilienceError
 
 if TYPE_CHECKING:
-    from resilience._retry import RetryConfig
     from resilience._retry_budget import RetryBudget
+    from resilience._retry_config import RetryConfig
     from resilience._tenacity import CallState
 
 Target: TypeAlias = tuple[Callable[..., Any] | None, tuple[Any, ...], dict[str, Any]]
@@ -31,15 +31,17 @@ class Rules:
 
         self.on: Any = config.on
         self.types = _types(config.on)
-        # A rejection of ours is retried only when it was meant: `Exception` names everything, but nobody.
-        self.rejections = tuple(each for each in self.types or () if issubclass(each, ResilienceError))
-        self.on_is_tenacity = tenacity_argument_of(config.on) == "on"
         self.on_result = config.on_result
         self.judges_results = config.on_result is not None
-        if self.on_is_tenacity and not self.judges_results:
-            from resilience._tenacity import asks_about_results
+        named = self.types or ()
+        self.on_is_tenacity = tenacity_argument_of(config.on) == "on"
+        if self.on_is_tenacity:
+            from resilience._tenacity import asks_about_results, exception_types_of
 
-            self.judges_results = asks_about_results(config.on)
+            named = exception_types_of(config.on)
+            self.judges_results = self.judges_results or asks_about_results(config.on)
+        # A rejection of ours is retried only when it was meant: `Exception` names everything, but nobody.
+        self.rejections = tuple(each for each in named if issubclass(each, ResilienceError))
 
         self.backoff = _backoff.backoff(config.wait)
         self.strategy: Any = config.wait if callable(config.wait) else None

@@ -121,11 +121,22 @@ def asks_about_results(strategy: Any) -> bool:
     return kind.__call__ not in _EXCEPTIONS_ONLY
 
 
+def exception_types_of(strategy: Any) -> tuple[type[BaseException], ...]:
+    """Return the exception types that a ``retry`` strategy, or a part of it, was given."""
+    parts: tuple[Any, ...] | None = getattr(strategy, "retries", None)
+    if parts is not None:
+        return tuple(each for part in parts for each in exception_types_of(part))
+    named: Any = getattr(strategy, "exception_types", ())
+    return cast("tuple[type[BaseException], ...]", named if isinstance(named, tuple) else (named,))
+
+
 def _exceptions_only() -> list[Any]:
-    kinds: list[Any] = [tenacity.retry_if_exception, tenacity.retry_if_exception_cause_type]
-    asynchronous = getattr(tenacity, "asyncio", None)  # since tenacity 9
-    if asynchronous is not None:
-        kinds.append(asynchronous.retry_if_exception)
+    asynchronous: Any = getattr(tenacity, "asyncio", tenacity)  # its own since tenacity 9
+    kinds: list[Any] = [
+        tenacity.retry_if_exception,
+        tenacity.retry_if_exception_cause_type,
+        asynchronous.retry_if_exception,
+    ]
     return [kind.__call__ for kind in kinds]
 
 

@@ -59,7 +59,7 @@ class Timeout(Policy):
                 if scope.close():
                     if _events.listeners:
                         _events.emit("timeout.expired", name, seconds=limit.seconds)
-                    raise timeout_error(limit.seconds, name) from error
+                    raise timeout_error(limit.seconds, name) from error.__cause__ or error
                 raise
             except BaseException:
                 scope.close()

@@ -274,12 +274,21 @@ async def test_t14_a_stop_async_iteration_of_the_block_does_not_pass_for_the_end
     assert caught.value.__cause__.__notes__ == ["gave up after 2 attempts in 0 s: no attempts left"]
 
 
+async def test_a_block_that_tells_no_value_is_not_judged() -> None:
+    judged: list[object] = []
+    numbers: list[int] = []
+    async for attempt in retry(wait=0, on_result=judged.append).attempts():
+        with attempt:
+            numbers.append(attempt.number)
+    assert (numbers, judged) == ([1], [])
+
+
 async def test_one_loop_for_each_attempts() -> None:
     attempts = retry().attempts()
     async for attempt in attempts:
         with attempt:
             pass
-    with pytest.raises(RuntimeError, match="one loop"):
+    with pytest.raises(RuntimeError, match=r"^attempts\(\) is for one loop"):
         async for _ in attempts:
             pass
     with pytest.raises(StopAsyncIteration):
@@ -358,6 +367,37 @@ async def test_t8_an_async_generator_that_is_closed_in_a_block(options: Any, eve
     assert events == []
     await asyncio.sleep(100)
     assert asyncio.current_task().cancelling() == 0
+
+
+@pytest.mark.parametrize("leaves_by", ["break", "return"])
+async def test_t34_a_loop_that_is_left_after_its_result_frees_the_error(leaves_by: str) -> None:
+    refs: list[weakref.ref[BaseException]] = []
+
+    class TrackedError(Exception):
+        pass
+
+    async def block() -> None:
+        async for attempt in retry(wait=0, on_result=bool).attempts():
+            with attempt:
+                if attempt.number == 1:
+                    error = TrackedError()
+                    refs.append(weakref.ref(error))
+                    try:
+                        raise error
+                    finally:
+                        del error
+                attempt.set_result(0)
+                if leaves_by == "return":
+                    return
+                break
+
+    gc.collect()
+    gc.disable()
+    try:
+        await block()
+        assert [ref() for ref in refs] == [None]
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,9 @@
 """`RetryBudget`: at most so many retries per call and per second, in any window."""
 
+import asyncio
+import itertools
 import math
+import sys
 import threading
 
 import pytest
@@ -150,6 +153,24 @@ def test_a_thread_that_read_the_clock_a_little_earlier_is_counted() -> None:
     assert reserve_all(budget, 4.8) == 2
 
 
+def test_a_retry_counts_for_a_whole_window_whichever_thread_was_quicker() -> None:
+    budget = RetryBudget(ratio=0, min_per_second=0.3, window=10)
+    for read in (5.0, 5.5, 5.25):
+        assert budget.reserve(read)
+    assert budget.snapshot(15.4)["retries"] == 3
+    assert budget.snapshot(15.5)["retries"] == 0
+
+
+async def test_a_snapshot_is_that_of_now() -> None:
+    budget = RetryBudget(ratio=0, min_per_second=1, window=10)
+    assert reserve_all(budget, 0.0, most=4) == 4
+    assert budget.snapshot() == {"calls": 0, "retries": 4, "retries_left": 6}
+    await asyncio.sleep(9.5)
+    assert budget.snapshot()["retries"] == 4
+    await asyncio.sleep(0.5)
+    assert budget.snapshot() == {"calls": 0, "retries": 0, "retries_left": 10}
+
+
 def test_reset_forgets_everything() -> None:
     budget = RetryBudget(ratio=1, min_per_second=0)
     budget.count(0.0)
@@ -184,6 +205,34 @@ def test_b11_threads_together_never_overshoot() -> None:
     assert sum(taken) == 500
 
 
+def test_threads_that_count_while_slices_begin_lose_nothing() -> None:
+    budget = RetryBudget(ratio=1, min_per_second=0, window=1000)
+    time = itertools.count()
+    barrier = threading.Barrier(5)
+
+    def count() -> None:
+        barrier.wait()
+        for _ in range(4000):
+            budget.count(float(next(time)) / 100)
+
+    def look() -> None:
+        barrier.wait()
+        for _ in range(400):
+            budget.snapshot(float(next(time)) / 100)
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [threading.Thread(target=each) for each in [count] * 4 + [look]]
+        for each in threads:
+            each.start()
+        for each in threads:
+            each.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert budget.snapshot(next(time) / 100) == {"calls": 16_000, "retries": 0, "retries_left": 16_000}
+
+
 def test_repr_shows_what_was_given() -> None:
     assert repr(RetryBudget()) == "RetryBudget()"
     assert repr(RetryBudget(0.1, window=60)) == "RetryBudget(ratio=0.1, window=60)"
@@ -192,14 +241,14 @@ def test_repr_shows_what_was_given() -> None:
 @pytest.mark.parametrize("name", ["ratio", "min_per_second", "window"])
 @pytest.mark.parametrize("value", [-1, math.nan, math.inf])
 def test_out_of_range(name: str, value: float) -> None:
-    with pytest.raises(ValueError, match=f"{name} must be .* got {value}"):
+    with pytest.raises(ValueError, match=f"^{name} must be .* got {value}"):
         RetryBudget(**{name: value})
 
 
 @pytest.mark.parametrize("name", ["ratio", "min_per_second", "window"])
 @pytest.mark.parametrize("value", ["1", None, True])
 def test_wrong_type(name: str, value: object) -> None:
-    with pytest.raises(TypeError, match=f"{name} must be .* got {value!r}"):
+    with pytest.raises(TypeError, match=f"^{name} must be .* got {value!r}"):
         RetryBudget(**{name: value})
 
 

@@ -9,7 +9,14 @@ from typing import Any
 import pytest
 import tenacity
 
-from resilience import CircuitBreakerOpenError, Event, retry
+from resilience import (
+    CircuitBreakerOpenError,
+    Event,
+    RateLimitExceededError,
+    RejectedError,
+    ResilienceError,
+    retry,
+)
 from resilience._tenacity import CallState, asks_about_results
 from tests.support.virtual_time import now
 from tests.test_retry import Flaky
@@ -219,6 +226,36 @@ async def test_t32_retry_objects_are_not_asked_about_own_rejections() -> None:
     assert flaky.calls == 1
 
 
+@pytest.mark.parametrize(
+    "on",
+    [
+        tenacity.retry_if_exception_type(CircuitBreakerOpenError),
+        tenacity.retry_if_exception_type((KeyError, RejectedError)),
+        tenacity.retry_if_exception_type(KeyError) | tenacity.retry_if_exception_type(ResilienceError),
+        tenacity.retry_unless_exception_type(RateLimitExceededError)
+        & tenacity.retry_if_exception_type(RejectedError),
+    ],
+)
+async def test_t32_own_rejections_that_a_retry_object_names_are_retried(on: Any) -> None:
+    assert await times_of(retry(on=on, wait=2), CircuitBreakerOpenError(retry_after=1), 1) == [0, 2]
+
+
+@pytest.mark.parametrize(
+    "on",
+    [
+        tenacity.retry_if_not_exception_type(CircuitBreakerOpenError),
+        tenacity.retry_unless_exception_type(RejectedError),
+        tenacity.retry_if_exception_type((Exception, RateLimitExceededError)),
+        tenacity.retry_if_exception(lambda error: True),
+    ],
+)
+async def test_t32_own_rejections_that_it_excludes_or_does_not_name_are_not(on: Any) -> None:
+    flaky = Flaky(CircuitBreakerOpenError(retry_after=1), 1)
+    with pytest.raises(CircuitBreakerOpenError):
+        await retry(on=on, wait=2)(flaky)()
+    assert flaky.calls == 1
+
+
 @pytest.mark.parametrize("on", [KeyError, lambda error: False, tenacity.retry_if_exception_type(KeyError)])
 async def test_try_again_is_always_retried(on: Any) -> None:
     error = tenacity.TryAgain()
@@ -292,6 +329,7 @@ def test_an_outcome_is_a_future_that_is_done() -> None:
     assert (raised.exception(), raised.failed) == (error, True)
     with pytest.raises(KeyError):
         raised.result()
+    assert raised.done()
     assert not raised.cancelled()
     assert not raised.running()
     for each in (state, raised):
