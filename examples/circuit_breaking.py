@@ -57,6 +57,31 @@ async def main() -> None:
 
     print(f"the service received {received} calls; the circuit is {breaker.state}")
     unsubscribe()
+    await step_by_step()
+
+
+async def step_by_step() -> None:
+    """A service that has just come up is not given the whole load at once."""
+    careful = circuit_breaker(
+        failure_threshold=1,
+        recovery_timeout=[0.2, 1, 5],  # longer with each opening in a row
+        half_open_rates=(0.1, 0.5),  # after a good probe: a tenth of the calls, then half of them, then all
+        half_open_stage=0.1,
+        on=ConnectionError,
+    )
+
+    @careful
+    async def answer(*, is_up: bool = True) -> None:
+        if not is_up:
+            raise ConnectionError("no answer")
+
+    await asyncio.gather(answer(is_up=False), return_exceptions=True)
+    await asyncio.sleep(0.2)
+    await answer()
+    for _ in range(3):
+        results = await asyncio.gather(*(answer() for _ in range(100)), return_exceptions=True)
+        print(f"{careful.state}: {results.count(None)} of 100 calls pass")
+        await asyncio.sleep(0.1)
 
 
 if __name__ == "__main__":

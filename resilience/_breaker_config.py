@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias, TypedDict, cast
 
 from resilience import _arguments
-from resilience._arguments import ErrorTypes, Seconds
+from resilience._arguments import Errors, Seconds
+from resilience._backoff import DecorrelatedJitter, FullJitter
 from resilience._breaker_windows import InARow, Kind, RateOverCalls, RateOverSeconds, TripRule
 from resilience._errors import RejectedError
-
-T = TypeVar("T")
 
 Wait: TypeAlias = Callable[[Any], float | timedelta]
 """A wait of tenacity: it is given a call state whose ``attempt_number`` counts openings."""
 
-Errors: TypeAlias = ErrorTypes | Callable[[Exception], object]
+Jitter: TypeAlias = FullJitter | DecorrelatedJitter
+
+Pauses: TypeAlias = Sequence[Seconds] | Jitter | Wait
+"""A pause that depends on the number of openings in a row."""
 
 # Seconds that a probe keeps its place where no fixed pause says how long: after 0 everybody would get in.
 _SHORTEST_LEASE = 1.0
 _MINIMUM_CALLS = 20
+
+DEFAULT_PAUSE: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,13 +34,16 @@ class CircuitBreakerConfig:
     """The arguments of a circuit breaker; ``None`` for a rule that is off."""
 
     failure_threshold: int | None = 5
-    recovery_timeout: float | Wait = 30.0
+    recovery_timeout: float | tuple[float, ...] | Jitter | Wait = DEFAULT_PAUSE
     failure_rate: float | None = None
     window: int | timedelta = 100
     minimum_calls: int = 20
     slow_call: float | None = None
     slow_call_rate: float = 1.0
+    abandoned_rate: float | None = None
     half_open_calls: int = 1
+    half_open_rates: tuple[float, ...] = ()
+    half_open_stage: float | None = None
     on: Errors = Exception
     ignore: Errors = ()
     on_result: Callable[[Any], object] | None = None
@@ -46,13 +53,25 @@ class CircuitBreakerConfig:
     @property
     def is_straight(self) -> bool:
         """Whether a closed circuit needs to know nothing of a success but that it was one."""
-        return self.key is None and self.slow_call is None and self.on_result is None
+        return (
+            self.key is None
+            and self.slow_call is None
+            and self.on_result is None
+            and self.abandoned_rate is None
+        )
+
+    @property
+    def counts_successes(self) -> bool:
+        """Whether all successes are counted; see `InARow`."""
+        return not self.is_straight or self.failure_rate is not None
 
     def rules(self) -> list[TripRule]:
         """Make the rules of a closed circuit; `InARow` first, see `Closed.take`."""
         rules: list[TripRule] = []
         if self.failure_threshold is not None:
             rules.append(InARow(self.failure_threshold))
+        if self.abandoned_rate is not None:
+            rules.append(self._rate("abandoned_rate", "abandoned_calls", self.abandoned_rate))
         if self.failure_rate is not None:
             rules.append(self._rate("failure_rate", "failures", self.failure_rate))
         if self.slow_call is not None:
@@ -66,19 +85,28 @@ class CircuitBreakerConfig:
 
     def is_failure(self, error: Exception) -> bool:
         """Whether an exception is a failure."""
-        if isinstance(error, RejectedError) or _matches(self.ignore, error):
+        if isinstance(error, RejectedError) or _arguments.matches(self.ignore, error):
             return False
-        return _matches(self.on, error)
+        return _arguments.matches(self.on, error)
 
     def is_bad_result(self, value: object) -> bool:
         """Whether a value is a failure."""
         return self.on_result is not None and bool(self.on_result(value))
 
-    def pause(self, openings: int) -> float:
-        """Return how many seconds the circuit stays open, from the number of openings in a row."""
+    def pause(self, openings: int, before: float) -> float:
+        """Return how many seconds the circuit stays open.
+
+        Args:
+            openings: How often it opened in a row, this time included.
+            before: The pause before this one, 0 if there was none.
+        """
         wait = self.recovery_timeout
-        if not callable(wait):
+        if isinstance(wait, (int, float)):
             return wait
+        if isinstance(wait, Jitter):
+            return wait.delay(openings, before)
+        if not callable(wait):
+            return wait[min(openings, len(wait)) - 1]
         from tenacity import RetryCallState  # only now, as the core is imported without it
 
         nobody: Any = None
@@ -88,29 +116,68 @@ class CircuitBreakerConfig:
 
     def lease(self, pause: float) -> float:
         """Return how many seconds a probe keeps its place after a pause."""
-        is_fixed = not callable(self.recovery_timeout) and self.recovery_timeout > 0
-        return pause if is_fixed else max(pause, _SHORTEST_LEASE)
+        is_chosen = pause > 0 and isinstance(self.recovery_timeout, (int, float, tuple))
+        return pause if is_chosen else max(pause, _SHORTEST_LEASE)
 
 
-def _matches(errors: Errors, error: Exception) -> bool:
-    if isinstance(errors, (type, tuple)):
-        return isinstance(error, errors)
-    return bool(errors(error))
+class Options(TypedDict, total=False):
+    """The arguments of `circuit_breaker` besides ``failure_threshold``, for type checkers."""
+
+    recovery_timeout: Seconds | Pauses
+    failure_rate: float | None
+    window: int | timedelta
+    minimum_calls: int | None
+    slow_call: Seconds | None
+    slow_call_rate: float
+    abandoned_rate: float | None
+    half_open_calls: int
+    half_open_rates: Sequence[float]
+    half_open_stage: Seconds | None
+    on: Errors
+    ignore: Errors
+    on_result: Callable[[Any], object] | None
+    key: Callable[..., Hashable] | None
+    max_keys: int
+    name: str | None
 
 
 # --- Checks -----------------------------------------------------------------------------------------
 
 
-def optional(check: Callable[[str, Any], T], name: str, value: Any) -> T | None:
-    """Check an argument unless it is ``None``."""
-    return None if value is None else check(name, value)
-
-
-def pause_or_wait(name: str, value: Seconds | Wait) -> float | Wait:
-    """Return seconds, or a function that is not async."""
+def pause_or_pauses(name: str, value: Seconds | Pauses) -> float | tuple[float, ...] | Jitter | Wait:
+    """Return seconds, a tuple of them, a jitter, or a function that is not async."""
+    if isinstance(value, Jitter):
+        return value
+    if _is_sequence(value):
+        pauses = tuple(_arguments.seconds(name, each) for each in cast("Sequence[object]", value))
+        if not pauses:
+            raise ValueError(f"{name} must be a sequence of at least one pause, got {value!r}")
+        return pauses
     if not callable(value) or inspect.isclass(value):
         return _arguments.seconds(name, value)
     return _arguments.plain_function(name, value)
+
+
+def rising_rates(name: str, value: object) -> tuple[float, ...]:
+    """Return fractions above 0, none below the one before it."""
+    allowed = "numbers above 0 and at most 1 that rise"
+    if not _is_sequence(value):
+        raise TypeError(f"{name} must be a sequence of {allowed}, got {value!r}")
+    rates = tuple(
+        _arguments.fraction(name, each, above_zero=True) for each in cast("Sequence[object]", value)
+    )
+    if list(rates) != sorted(set(rates)):
+        raise ValueError(f"{name} must be {allowed}, got {value!r}")
+    return rates
+
+
+def _is_sequence(value: object) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, (str, bytes, bytearray))
+
+
+def time_of_stage(name: str, value: object) -> float:
+    """Return seconds above 0."""
+    return _arguments.seconds(name, value, above_zero=True)
 
 
 def calls_or_seconds(name: str, value: object) -> int | timedelta:
@@ -132,11 +199,3 @@ def minimum_of(window: int | timedelta, value: object) -> int:
     if most is not None and minimum > most:
         raise ValueError(f"minimum_calls must be at most window ({most} calls), got {minimum}")
     return minimum
-
-
-def errors_or_predicate(name: str, value: Errors) -> Errors:
-    """Return exception types, or a function that is not async."""
-    if callable(value) and not inspect.isclass(value):
-        return _arguments.plain_function(name, value)
-    _arguments.exception_types(name, value)
-    return value

@@ -3,13 +3,16 @@
 A circuit is in one phase at a time, and each phase is an object of its own::
 
     Closed ── a rule trips ──> Open ── its pause is over, a call comes ──> HalfOpen
-       ^                        ^ <────── a probe failed or was slow ─────────┘ │
-       └────────────────────────┴───── enough probes succeeded ────────────────┘
+      ^                         ^ <─────── a probe failed or was slow ───────┘ │
+      │                         ^ <─── a rule trips ─── Stage, Stage ... <─────┤
+      └──────────────── all is well ──────────────────────┴────────────────────┘
 
-A call is admitted with a *permit*: the `Closed` phase itself, or a `Probe` of a half-open phase. When
+The stages of a progressive recovery are an option; without them enough good probes close the circuit.
+
+A call is admitted with a *permit*: the phase itself if its calls are judged by rules, or a `Probe`. When
 the call ends, its outcome counts only if that permit still stands, which is a comparison of identities:
-results of an older phase, or of a probe that lost its place, change nothing and are counted as late.
-What a closed phase has counted dies with it, so nothing can leak from one era into the next.
+results of an older era, or of a probe that lost its place, change nothing and are counted as late. What
+the rules of an era have counted dies with them, so nothing can leak from one era into the next.
 
 The policy holds its lock around every call here. `Circuit.straight` and `Circuit.rejects` are for calls
 without the lock: as long as the first is not ``None`` the circuit is closed and needs to know nothing of a
@@ -18,18 +21,22 @@ call but its success, and during the second it rejects them all. Transitions tur
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 from resilience._breaker_config import CircuitBreakerConfig
 from resilience._breaker_phases import (
     BYSTANDER,
+    SUCCESS,
     CircuitState,
     Closed,
     HalfOpen,
+    Judged,
     Open,
+    Outcome,
     Permit,
     Phase,
     Probe,
+    Stage,
     Trip,
 )
 from resilience._interpreter import HAS_GIL
@@ -51,19 +58,21 @@ class Circuit:
         phase: What it does with calls, or would do if it had no mode.
         in_flight: How many calls have a permit; says nothing where calls may pass without the lock.
         openings: How often it opened in a row, without closing in between.
-        opened_count: How often it opened in all.
+        pause: How many seconds it was open the last of these times; 0 if it closed since.
         rejected: How many calls it refused.
-        late: How many outcomes came too late to count.
+        counts: How often it opened, how many calls came too late to count, and how many others ended how,
+            but for the successes of the straight path. What never happened is missing.
     """
 
     __slots__ = (
         "_config",
         "_model",
+        "_taken",
+        "counts",
         "in_flight",
-        "late",
         "mode",
-        "opened_count",
         "openings",
+        "pause",
         "phase",
         "rejected",
         "rejects",
@@ -74,14 +83,18 @@ class Circuit:
     rejects: Open | None
     mode: Mode | None
     phase: Phase
+    counts: dict[str, int]
 
     def __init__(self, config: CircuitBreakerConfig, model: Circuit | None = None) -> None:
         self._config = config
         self._model = model
+        self.mode = None if model is None else model.mode
         self.in_flight = 0
-        self.reset()
-        if model is not None:
-            self.mode = model.mode
+        self.openings = 0
+        self.pause = 0.0
+        self._forget()
+        self.phase = Closed(config.rules())
+        self._enter(self.phase)
 
     # --- Calls ---
 
@@ -97,22 +110,20 @@ class Circuit:
         return None
 
     def _permit(self, now: float) -> Permit | None:
-        phase = self.phase
         if self.mode is CircuitState.FORCED_OPEN:
             return None
+        phase = self.phase
+        if not isinstance(phase, Closed):
+            self._advance(now)
+            phase = self.phase
         if isinstance(phase, Closed):
             return phase
-        if isinstance(phase, Open) and not phase.left(now):
-            phase = HalfOpen(self._config.lease(phase.seconds), self._config.half_open_calls)
-            self._enter(phase)
-        probe = phase.start(now) if isinstance(phase, HalfOpen) else None
-        if probe is None and self.mode is CircuitState.SHADOW:
+        permit = None if isinstance(phase, Open) else phase.start(now)
+        if permit is None and self.mode is CircuitState.SHADOW:
             return BYSTANDER
-        return probe
+        return permit
 
-    def record(
-        self, permit: Permit, now: float, *, failed: bool, slow: bool
-    ) -> Trip | Literal["closed", "late"] | None:
+    def record(self, permit: Permit, now: float, outcome: Outcome) -> Trip | Literal["late"] | None:
         """Give a permit back with the outcome of its call.
 
         Returns:
@@ -121,15 +132,19 @@ class Circuit:
         """
         phase = self._phase_of(permit, now)
         if phase is None:
-            return self._drop(permit)
-        trip = phase.add(now, failed=failed, slow=slow)
+            self.give_back(permit)
+            is_late = outcome.is_verdict and permit is not BYSTANDER
+            self._count("late" if is_late else outcome.name)
+            return "late" if is_late else None
+        self._count(outcome.name)
+        trip = phase.add(permit, now, outcome)
         if trip is not None:
             return trip
         self.give_back(permit)
-        if isinstance(phase, Closed) or phase.missing:
-            return None
-        self._close()
-        return "closed"
+        # Others may come from the garbage collector, in the middle of anything.
+        if outcome.is_verdict and not isinstance(phase, Closed):
+            self._advance(now)
+        return None
 
     def give_back(self, permit: Permit) -> None:
         """Give a permit back without an outcome: nothing is counted."""
@@ -137,21 +152,21 @@ class Circuit:
         if isinstance(self.phase, HalfOpen) and isinstance(permit, Probe):
             self.phase.probes.pop(permit, None)
 
-    def _phase_of(self, permit: Permit, now: float) -> Closed | HalfOpen | None:
+    def _phase_of(self, permit: Permit, now: float) -> Judged | HalfOpen | None:
         """Return the phase if the permit stands in it."""
         phase = self.phase
+        if isinstance(phase, Judged):
+            return phase if isinstance(permit, Judged) and permit.rules is phase.rules else None
         if isinstance(phase, HalfOpen) and isinstance(permit, Probe):
             return phase if permit in phase.probes and permit.left(now) else None
-        return phase if isinstance(phase, Closed) and permit is phase else None
+        return None
 
-    def _drop(self, permit: Permit) -> Literal["late"] | None:
-        self.give_back(permit)
-        if permit is BYSTANDER:
-            return None
-        self.late += 1
+    def _count(self, what: str) -> None:
+        counts = self.counts
+        counts[what] = counts.get(what, 0) + 1
         if self._model is not None:
-            self._model.late += 1
-        return "late"
+            counts = self._model.counts
+            counts[what] = counts.get(what, 0) + 1
 
     # --- Transitions ---
 
@@ -166,10 +181,9 @@ class Circuit:
         if phase is None:
             return False
         self._enter(Open(now, pause))
+        self.pause = pause
         self.openings += 1
-        self.opened_count += 1
-        if self._model is not None:
-            self._model.opened_count += 1
+        self._count("opened")
         return True
 
     def force_open(self) -> None:
@@ -185,19 +199,43 @@ class Circuit:
     def reset(self) -> None:
         """Leave every mode and forget everything."""
         self.mode = None
-        self.opened_count = 0
-        self.rejected = 0
-        self.late = 0
         self._close()
+        self._forget()
+
+    def _forget(self) -> None:
+        self._taken = 0
+        self.rejected = 0
+        self.counts = {}
+
+    def _advance(self, now: float) -> None:
+        """Leave a phase that is over."""
+        phase = self.phase
+        if isinstance(phase, Open) and not phase.left(now):
+            self._enter(HalfOpen(self._config.lease(phase.seconds), self._config.half_open_calls))
+        elif isinstance(phase, HalfOpen) and not phase.missing:
+            self._recover(phase, now)
+        elif isinstance(phase, Stage) and phase.is_over(now):
+            self._close() if phase.is_last else self._enter(phase.following(now))
+
+    def _recover(self, phase: HalfOpen, now: float) -> None:
+        rates = self._config.half_open_rates
+        if not rates:
+            self._close()
+            return
+        stage = self._config.half_open_stage
+        self._enter(Stage(self._config.rules(), rates, now, phase.lease if stage is None else stage))
 
     def _close(self) -> None:
         self.openings = 0
+        self.pause = 0.0
         self._enter(Closed(self._config.rules()))
 
     def _enter(self, phase: Phase) -> None:
         self.straight = None
         self.rejects = None
-        self.phase = phase
+        if phase is not self.phase:
+            self._taken += self._taken_now()
+            self.phase = phase
         if not HAS_GIL or self.mode is CircuitState.FORCED_OPEN:
             return
         if isinstance(phase, Closed) and self._config.is_straight:
@@ -213,14 +251,19 @@ class Circuit:
 
     def verdict(self, now: float) -> CircuitState:
         """Return what it does with calls, or would do if it were no shadow."""
-        phase = self.phase
         if self.mode is CircuitState.FORCED_OPEN:
             return CircuitState.FORCED_OPEN
-        if isinstance(phase, Closed):
+        if self._is_closed(now):
             return CircuitState.CLOSED
-        if isinstance(phase, Open) and phase.left(now):
+        if isinstance(self.phase, Open) and self.phase.left(now):
             return CircuitState.OPEN
         return CircuitState.HALF_OPEN
+
+    def _is_closed(self, now: float) -> bool:
+        phase = self.phase
+        return isinstance(phase, Closed) or (
+            isinstance(phase, Stage) and phase.is_last and phase.is_over(now)
+        )
 
     def retry_after(self, now: float) -> float | None:
         """Return the seconds until the next probe may run; ``None`` if one may now, or nobody knows."""
@@ -237,29 +280,16 @@ class Circuit:
         return (
             self.in_flight == 0
             and (self._model is None or self.mode is self._model.mode)
-            and isinstance(self.phase, Closed)
+            and self._is_closed(now)
             and all(rule.is_clean(now) for rule in self.phase.rules)
         )
 
-    def snapshot(self, now: float) -> dict[str, Any]:
-        """Return figures as plain data."""
+    def successes(self) -> int | None:
+        """Return how many calls succeeded since the last reset; ``None`` if it does not count them."""
+        if not self._config.counts_successes:
+            return None
+        return self.counts.get(SUCCESS.name, 0) + self._taken + self._taken_now()
+
+    def _taken_now(self) -> int:
         phase = self.phase
-        figures: dict[str, Any] = {
-            "state": self.state(now).value,
-            "would_be": self.verdict(now).value,
-            "failures": 0,
-            "calls": None,
-            "failure_rate": None,
-            "slow_call_rate": None,
-            "retry_after": self.retry_after(now),
-            "probes": len(phase.probes) if isinstance(phase, HalfOpen) else 0,
-            "openings": self.openings,
-            "opened_count": self.opened_count,
-            "rejected": self.rejected,
-            "late": self.late,
-        }
-        for rule in phase.rules if isinstance(phase, Closed) else ():
-            facts = rule.facts(now)
-            rate = facts.pop("rate", None)
-            figures |= facts if rate is None else {**facts, rule.reason: rate}
-        return figures
+        return phase.taken() if isinstance(phase, Closed) and self._config.is_straight else 0

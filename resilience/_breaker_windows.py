@@ -2,8 +2,9 @@
 
 A rule counts the outcomes of one era of a closed circuit and says after each whether the circuit must
 open: after a number of failures in a row (`InARow`), or when too large a part of the last calls
-(`RateOverCalls`) or of the last seconds (`RateOverSeconds`) failed or was slow. The rate rules judge
-only when they have seen a minimum of calls, and they forget one by one what leaves their window.
+(`RateOverCalls`) or of the last seconds (`RateOverSeconds`) failed, was slow or was abandoned. The rate
+rules judge only when they have seen a minimum of calls, and they forget one by one what leaves their
+window.
 
 Everything here is called under the lock of the circuit's policy, except `TripRule.take`. That one is
 for successes, the straight path, and needs no lock where the interpreter has one: it makes no call
@@ -16,10 +17,12 @@ from abc import ABC, abstractmethod
 from collections import deque
 from typing import Literal, TypeAlias
 
+from resilience._clock import SET_BACK
+
 SLICES = 20
 """Into how many slices `RateOverSeconds` cuts its window."""
 
-Kind: TypeAlias = Literal["failures", "slow_calls"]
+Kind: TypeAlias = Literal["failures", "slow_calls", "abandoned_calls"]
 Facts: TypeAlias = dict[str, float]
 
 
@@ -59,7 +62,10 @@ class TripRule(ABC):
 
 
 class InARow(TripRule):
-    """Too many failures without a success between them."""
+    """Too many failures without a success between them.
+
+    It does not count the successes: that would make the straight path slower by a tenth.
+    """
 
     __slots__ = ("_failures", "_threshold")
 
@@ -89,15 +95,18 @@ class Rate(TripRule):
         counts: See `TripRule`.
         rate: The part, 0 to 1, from which on it trips; 0 trips at the first bad call.
         minimum_calls: How many calls the window must hold to be judged.
+
+    Attributes:
+        calls: How many calls it was told of, not only those in the window.
     """
 
-    __slots__ = ("_calls", "_minimum", "_rate")
+    __slots__ = ("_minimum", "_rate", "calls")
 
     def __init__(self, reason: str, counts: Kind, rate: float, minimum_calls: int) -> None:
         super().__init__(reason, counts)
         self._rate = rate
         self._minimum = minimum_calls
-        self._calls = 0  # in all, not only in the window
+        self.calls = 0
 
     @abstractmethod
     def _window(self, now: float, /) -> tuple[int, int]:
@@ -127,30 +136,31 @@ class RateOverCalls(Rate):
         self._bad_at: deque[int] = deque()
 
     def add(self, bad: bool, now: float, /) -> bool:  # noqa: FBT001 - see `TripRule`
-        self._calls = number = self._calls + 1
+        self.calls = number = self.calls + 1
         if bad:
             self._bad_at.append(number)
         return self._must_open(now)
 
     def take(self, _now: float, /) -> bool:
-        number = self._calls + 1
+        number = self.calls + 1
         # Of all successes only the one that completes the minimum can trip: the others lower the rate.
         if number == self._minimum:
             return False
-        self._calls = number
+        self.calls = number
         return True
 
     def _window(self, _now: float, /) -> tuple[int, int]:
-        while self._bad_at and self._bad_at[0] <= self._calls - self._length:
+        while self._bad_at and self._bad_at[0] <= self.calls - self._length:
             self._bad_at.popleft()
-        return len(self._bad_at), min(self._calls, self._length)
+        return len(self._bad_at), min(self.calls, self._length)
 
 
 class RateOverSeconds(Rate):
     """Too large a part of the calls of the last ``window`` seconds.
 
     The window moves in steps of a twentieth, so a call is forgotten up to one step early. Nothing is kept
-    of a slice but what had been counted when it began.
+    of a slice but what had been counted when it began. When the clock is set back it begins anew, at the
+    first failure after that: `take` need not ask.
     """
 
     __slots__ = ("_bad", "_complete_at", "_slice_ends", "_slices", "_width")
@@ -158,35 +168,38 @@ class RateOverSeconds(Rate):
     def __init__(self, reason: str, counts: Kind, rate: float, window: float, minimum_calls: int) -> None:
         super().__init__(reason, counts, rate, minimum_calls)
         self._width = window / SLICES
-        self._bad = 0  # in all, like `_calls`
+        self._bad = 0  # in all, like `calls`
         self._complete_at = minimum_calls  # how many calls in all complete the minimum
         self._slices: deque[tuple[int, int, int]] = deque([(-1, 0, 0)])  # number; bad, calls until then
         self._slice_ends = 0.0
 
     def add(self, bad: bool, now: float, /) -> bool:  # noqa: FBT001 - see `TripRule`
         self._move(now)
-        self._calls += 1
+        self.calls += 1
         self._bad += bad
         return self._must_open(now)
 
     def take(self, now: float, /) -> bool:
-        calls = self._calls + 1
+        calls = self.calls + 1
         # Only a new slice or the call that completes the minimum can make a success trip.
         if now >= self._slice_ends or calls == self._complete_at:
             return False
-        self._calls = calls
+        self.calls = calls
         return True
 
     def _window(self, now: float, /) -> tuple[int, int]:
         self._move(now)
         _, bad_gone, calls_gone = self._slices[0]
-        return self._bad - bad_gone, self._calls - calls_gone
+        return self._bad - bad_gone, self.calls - calls_gone
 
     def _move(self, now: float) -> None:
         number = int(now / self._width)
-        if number <= self._slices[-1][0]:
+        newest = self._slices[-1][0]
+        if now < newest * self._width - SET_BACK:  # what it holds was written under another clock
+            self._slices.clear()
+        elif number <= newest:
             return
-        self._slices.append((number, self._bad, self._calls))
+        self._slices.append((number, self._bad, self.calls))
         while self._slices[0][0] <= number - SLICES:
             self._slices.popleft()
         self._complete_at = self._slices[0][2] + self._minimum

@@ -130,7 +130,45 @@ def test_memory_is_bounded():
 
 def test_seconds_may_stand_still_or_go_back():
     rule = RateOverSeconds("failure_rate", "failures", 1.0, 10.0, 3)
-    assert [tell(rule, True, now) for now in (100.0, 50.0, 100.0)] == [False, False, True]
+    assert [tell(rule, True, now) for now in (100.0, 90.0, 100.0)] == [False, False, True]
+
+
+def test_t63_a_clock_that_is_set_back_ends_a_window_of_seconds():
+    rule = RateOverSeconds("failure_rate", "failures", 1.0, 10.0, 3)
+    assert [tell(rule, True, now) for now in (100.0, 100.0, 89.75)] == [False, False, False]
+    assert rule.facts(89.75) == {"failures": 1, "calls": 1, "rate": 1.0}
+    assert [tell(rule, True, now) for now in (95.0, 96.0)] == [False, True]
+
+
+def test_t63_after_the_clock_was_set_back_it_forgets_as_before():
+    rule = RateOverSeconds("failure_rate", "failures", 0.5, 10.0, 100)
+    for _ in range(3):
+        tell(rule, True, 1e9)
+    assert not rule.is_clean(1e9)
+    assert rule.is_clean(5.0), "what it holds was written under another clock"
+    assert not rule.take(4.0) or rule.facts(5.0)["calls"] == 1
+    tell(rule, True, 5.0)
+    assert rule.facts(14.75)["failures"] == 1
+    assert rule.facts(15.0)["failures"] == 0
+    assert [rule.take(now) for now in (15.25, 15.5)] == [True, False]
+
+
+def test_t63_successes_after_the_clock_was_set_back_cost_no_question():
+    rule = RateOverSeconds("failure_rate", "failures", 0.5, 10.0, 100)
+    tell(rule, False, 1e9)
+    assert all(rule.take(1.0) for _ in range(3))
+    tell(rule, True, 1.0)
+    assert rule.facts(1.0)["failures"] == 1
+
+
+def test_calls_are_counted_however_they_are_told():
+    for rule in (
+        RateOverCalls("failure_rate", "failures", 1.0, 3, 3),
+        RateOverSeconds("failure_rate", "failures", 1.0, 3.0, 3),
+    ):
+        for bad in [False] * 10 + [True] * 5:
+            tell(rule, bad)
+        assert rule.calls == 15
 
 
 def test_every_slice_is_straight_after_its_first_call():

@@ -22,6 +22,7 @@ from resilience import (
     CircuitBreaker,
     CircuitBreakerOpenError,
     CircuitState,
+    FullJitter,
     RejectedError,
     _breaker_state,
     circuit_breaker,
@@ -761,15 +762,95 @@ async def test_snapshot_is_plain_data():
         "would_be": "closed",
         "failures": 2,
         "slow_calls": 0,
+        "abandoned_calls": 0,
         "calls": 3,
         "failure_rate": 2 / 3,
         "slow_call_rate": 0.0,
+        "abandoned_rate": None,
         "retry_after": None,
         "probes": 0,
+        "half_open_rate": None,
         "openings": 0,
+        "outcomes": {"success": 1, "failure": 2, "slow": 0, "ignored": 0, "abandoned": 0},
         "opened_count": 0,
         "rejected": 0,
         "late": 0,
+    }
+
+
+async def test_snapshot_in_each_phase():
+    breaker = circuit_breaker(1, abandoned_rate=1.0, half_open_rates=(0.5,), name="api")
+    nothing = {"failures": 0, "slow_calls": 0, "abandoned_calls": 0, "calls": None}
+    no_rates = {"failure_rate": None, "slow_call_rate": None, "abandoned_rate": None}
+    counted = {"success": 0, "failure": 1, "slow": 0, "ignored": 0, "abandoned": 0}
+    await fail(breaker)
+    await rejected(breaker)
+    expected = {
+        "name": "api",
+        "state": "open",
+        "would_be": "open",
+        **nothing,
+        **no_rates,
+        "retry_after": 30,
+        "probes": 0,
+        "half_open_rate": None,
+        "openings": 1,
+        "outcomes": counted,
+        "opened_count": 1,
+        "rejected": 1,
+        "late": 0,
+    }
+    assert breaker.snapshot() == expected
+    advance(30)
+    expected |= {"state": "half_open", "would_be": "half_open", "retry_after": None}
+    assert breaker.snapshot() == expected
+    async with running(breaker.call(hung)):
+        assert breaker.snapshot() == {**expected, "probes": 1, "retry_after": 30}
+    counted["abandoned"] = 1
+    await succeed(breaker)
+    counted["success"] = 1
+    assert breaker.snapshot() == {
+        **expected,
+        "calls": 0,
+        "abandoned_rate": 0.0,
+        "half_open_rate": 0.5,
+    }
+    breaker.force_open()
+    expected |= {"state": "forced_open", "would_be": "forced_open", "openings": 0}
+    assert breaker.snapshot() == {**expected, "calls": 0, "abandoned_rate": 0.0}
+
+
+async def test_snapshot_counts_how_calls_ended(service):
+    breaker = circuit_breaker(9, slow_call=5, ignore=KeyError)
+    guarded = breaker(service)
+    await succeed(breaker, 3)
+    await fail(breaker, 2)
+    await fail(breaker, error=KeyError)
+    await fail(breaker, error=BulkheadFullError)
+    async with running(breaker.call(hung)):
+        pass
+    coroutine = breaker.call(hung)
+    coroutine.send(None)
+    coroutine.close()
+    service.takes = 5
+    await guarded()
+    service.answer = DownError
+    with pytest.raises(DownError):
+        await guarded()
+    outcomes = {"success": 3, "failure": 3, "slow": 1, "ignored": 3, "abandoned": 1}
+    assert breaker.snapshot()["outcomes"] == outcomes
+
+
+async def test_successes_are_not_counted_where_that_would_cost_something():
+    breaker = circuit_breaker(2)
+    await succeed(breaker)
+    await fail(breaker)
+    assert breaker.snapshot()["outcomes"] == {
+        "success": None,
+        "failure": 1,
+        "slow": 0,
+        "ignored": 0,
+        "abandoned": 0,
     }
 
 
@@ -855,12 +936,20 @@ async def test_blocks_that_do_not_nest_find_their_own_admission():
     assert second.state is CircuitState.OPEN
 
 
-async def test_a_block_left_by_another_task_says_so():
-    breaker = circuit_breaker()
+async def test_a_block_may_be_left_by_another_task():
+    breaker = circuit_breaker(failure_threshold=1)
+    await fail(breaker)
+    advance(30)
     stack = contextlib.AsyncExitStack()
     await asyncio.create_task(stack.enter_async_context(breaker))
-    with pytest.raises(RuntimeError, match="must be left by the task that entered it"):
-        await stack.aclose()
+    assert breaker.snapshot()["probes"] == 1
+    await stack.aclose()
+    assert breaker.state is CircuitState.CLOSED
+
+
+async def test_a_block_that_was_not_entered_cannot_be_left():
+    with pytest.raises(RuntimeError, match="not open"):
+        await circuit_breaker().__aexit__(None, None, None)
 
 
 async def test_a_block_finishes_as_it_began():
@@ -959,13 +1048,32 @@ async def test_when_no_circuit_is_idle_new_keys_share_one():
         await fail(breaker.at(key))
     await rejected(breaker.at("d"))
     assert breaker.at("d").state is CircuitState.OPEN
-    for command in ("force_open", "shadow", "reset"):
+    for command in ("force_open", "shadow"):
         with pytest.raises(
             RuntimeError, match=r"no circuit is left for this key: all 2 \(max_keys\) are busy"
         ):
             getattr(breaker.at("d"), command)()
+    assert breaker.snapshot()["state"] == "open"
     breaker.at("a").reset()
     assert breaker.at("d").state is CircuitState.CLOSED
+    assert not breaker.at("d").snapshot()["shared"], "it took the place of one that is idle now"
+
+
+async def test_the_handle_of_a_key_without_a_circuit_of_its_own_sees_and_resets_the_shared_one():
+    breaker = circuit_breaker(failure_threshold=1, key=lambda key: key, max_keys=2)
+    for key in ("a", "b", "c"):
+        await fail(breaker.at(key))
+    await rejected(breaker.at("d"))
+    shared = json.loads(json.dumps(breaker.at("d").snapshot()))
+    assert shared == {**breaker.at("e").snapshot(), "shared": True}
+    assert (shared["state"], shared["retry_after"], shared["rejected"]) == ("open", 30, 1)
+    assert shared["outcomes"]["failure"] == 1
+    assert not breaker.at("a").snapshot()["shared"]
+    breaker.at("d").reset()
+    assert breaker.at("e").state is CircuitState.CLOSED
+    await succeed(breaker.at("f"))
+    assert breaker.at("a").state is CircuitState.OPEN
+    assert breaker.snapshot()["keys"] == 2
 
 
 async def test_the_handle_of_a_key(service, events):
@@ -1044,6 +1152,7 @@ async def test_snapshot_with_keys_is_plain_data_without_the_keys():
         "would_be": "open",
         "keys": 2,
         "states": {"open": 1, "closed": 1},
+        "outcomes": {"success": 1, "failure": 1, "slow": 0, "ignored": 0, "abandoned": 0},
         "opened_count": 1,
         "rejected": 1,
         "late": 0,
@@ -1104,6 +1213,45 @@ async def test_events_tell_the_whole_story(events):
         ("circuit_breaker.half_opened", "api", 30, {}),
         ("circuit_breaker.closed", "api", 30, {"reason": "recovered"}),
     ]
+
+
+@pytest.mark.parametrize("fails", [True, False])
+async def test_a_late_outcome_is_told(fails, events):
+    breaker = circuit_breaker(failure_threshold=1, slow_call=1, name="api")
+    release = asyncio.Event()
+
+    async def old_call():
+        await release.wait()
+        if fails:
+            raise DownError
+
+    async with running(breaker.call(old_call)) as task:
+        await fail(breaker)
+        advance(5)
+        release.set()
+        await asyncio.wait([task])
+    late = events[-1]
+    assert (late.kind, late.name, dict(late.attributes)) == (
+        "circuit_breaker.late",
+        "api",
+        {"failed": fails},
+    )
+    breaker.shadow()
+    async with running(breaker.call(hung)) as task:
+        breaker.reset()
+        breaker.shadow()
+    assert kinds(events).count("late") == 1, "a cancelled call is none"
+
+
+async def test_an_opening_that_was_overtaken_is_not_told(events):
+    def overtaken(state):
+        breaker.reset()
+        return 10
+
+    breaker = circuit_breaker(failure_threshold=1, recovery_timeout=overtaken)
+    await fail(breaker)
+    assert breaker.state is CircuitState.CLOSED
+    assert kinds(events) == []
 
 
 async def test_commands_tell_only_what_they_changed(events):
@@ -1317,6 +1465,28 @@ def test_config_is_frozen_and_says_what_is_meant():
         ({"slow_call": "1"}, TypeError, "slow_call .* got '1'"),
         ({"slow_call_rate": 2}, ValueError, "slow_call_rate .* got 2"),
         ({"slow_call_rate": None}, TypeError, "slow_call_rate .* got None"),
+        ({"recovery_timeout": []}, ValueError, r"recovery_timeout .* at least one pause, got \[\]"),
+        ({"recovery_timeout": [5, -1]}, ValueError, "recovery_timeout .* got -1"),
+        ({"recovery_timeout": (5, None)}, TypeError, "recovery_timeout .* got None"),
+        ({"recovery_timeout": b"30"}, TypeError, "recovery_timeout .* got b'30'"),
+        ({"recovery_timeout": bytearray(b"30")}, TypeError, "recovery_timeout .* got bytearray"),
+        ({"recovery_timeout": FullJitter}, TypeError, "recovery_timeout .*FullJitter"),
+        ({"abandoned_rate": 1.1}, ValueError, "abandoned_rate .* at most 1, got 1.1"),
+        ({"abandoned_rate": "all"}, TypeError, "abandoned_rate .* got 'all'"),
+        ({"half_open_rates": 0.5}, TypeError, "half_open_rates must be a sequence of numbers .* got 0.5"),
+        ({"half_open_rates": None}, TypeError, "half_open_rates must be a sequence .* got None"),
+        ({"half_open_rates": "0.5"}, TypeError, "half_open_rates must be a sequence .* got '0.5'"),
+        ({"half_open_rates": (0, 0.5)}, ValueError, "half_open_rates .* above 0 and at most 1, got 0"),
+        ({"half_open_rates": (0.5, 1.5)}, ValueError, "half_open_rates .* got 1.5"),
+        ({"half_open_rates": ("half",)}, TypeError, "half_open_rates .* got 'half'"),
+        (
+            {"half_open_rates": (0.5, 0.1)},
+            ValueError,
+            r"half_open_rates must be numbers above 0 and at most 1 that rise, got \(0.5, 0.1\)",
+        ),
+        ({"half_open_rates": (0.5, 0.5)}, ValueError, "half_open_rates must be .* that rise"),
+        ({"half_open_stage": 0}, ValueError, "half_open_stage must be seconds .* above 0, got 0"),
+        ({"half_open_stage": "1"}, TypeError, "half_open_stage .* got '1'"),
         ({"half_open_calls": 0}, ValueError, "half_open_calls .* got 0"),
         ({"half_open_calls": 1.0}, TypeError, "half_open_calls .* got 1.0"),
         ({"on": int}, TypeError, "on must be an exception type .* got <class 'int'>"),
@@ -1478,6 +1648,7 @@ def test_t66_threads_lose_no_success_and_no_failure(window, monkeypatch):
         sys.setswitchinterval(interval)
     snapshot = breaker.snapshot()
     assert (snapshot["calls"], snapshot["failures"]) == (800, 160)
+    assert (snapshot["outcomes"]["success"], snapshot["outcomes"]["failure"]) == (640, 160)
 
 
 def test_a_call_collected_under_the_lock_gives_its_permit_back():
