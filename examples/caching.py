@@ -1,8 +1,11 @@
-"""Keep the results of calls: one call for all who ask at once, tags, expired values of use."""
+"""Keep the results of calls: for all who ask at once, past their end, ahead of it, in two levels."""
 
 import asyncio
+import copy
+from dataclasses import replace
+from time import monotonic
 
-from resilience import cached
+from resilience import CacheEntry, cached
 
 TEAMS = {"ann": "red", "bob": "red", "eve": "blue"}
 
@@ -13,7 +16,10 @@ def team_of(login: str) -> str:
 
 users = cached(ttl=60, maxsize=1000, tags=team_of)
 rates = cached(ttl=0.05, stale_while_revalidate=10, stale_if_error=60)
+prices = cached(ttl=0.3, early_refresh=1)
+settings = cached(ttl=60, copy=copy.deepcopy)
 versions = iter(range(1, 100))
+quotes = iter(range(1, 100))
 
 
 @users
@@ -31,6 +37,17 @@ async def get_rate(currency: str) -> str:
     return f"{currency}, version {version}"
 
 
+@prices
+async def get_price(share: str) -> str:
+    await asyncio.sleep(0.1)
+    return f"{share}, quote {next(quotes)}"
+
+
+@settings
+async def get_settings() -> dict[str, list[str]]:
+    return {"languages": ["en"]}
+
+
 class Directory:
     """Each instance has its own entries, and is not kept alive by them."""
 
@@ -40,6 +57,37 @@ class Directory:
     @cached(ttl=60)
     async def find(self, name: str) -> str:
         return f"{name} at {self.address}"
+
+
+class Store:
+    """What several processes share; stands for a store on the network."""
+
+    def __init__(self) -> None:
+        self.entries: dict[str, tuple[float, CacheEntry]] = {}
+
+    async def get(self, key: str) -> CacheEntry | None:
+        print("  asking the store")
+        if key not in self.entries:
+            return None
+        stored_at, entry = self.entries[key]
+        return replace(entry, expires_in=stored_at + entry.expires_in - monotonic())
+
+    async def set(self, key: str, entry: CacheEntry) -> None:
+        self.entries[key] = (monotonic(), entry)
+
+    async def delete(self, key: str) -> None:
+        self.entries.pop(key, None)
+
+    async def clear(self) -> None:
+        self.entries.clear()
+
+
+teams = cached(ttl=60, store=Store(), memory_ttl=5)
+
+
+@teams
+async def get_team(login: str) -> str:
+    return TEAMS[login]
 
 
 async def main() -> None:
@@ -68,6 +116,26 @@ async def main() -> None:
     await asyncio.sleep(0.01)
     print(" ", await get_rate("EUR"), "-", rates.snapshot()["refresh_failures"], "failure nobody saw")
     await rates.aclose()
+
+    print("With early_refresh a value is replaced ahead of its end, so that hardly anybody waits:")
+    waits: list[float] = []
+    price = await get_price("ACME")
+    for _ in range(60):
+        began = monotonic()
+        price = await get_price("ACME")
+        waits.append(monotonic() - began)
+        await asyncio.sleep(0.01)
+    print(" ", price, "- asked 60 times, waited", sum(wait > 0.05 for wait in waits), "times")
+    await prices.aclose()
+
+    print("With copy everybody gets a value of his own:")
+    (await get_settings())["languages"].append("de")
+    print(" ", await get_settings())
+
+    print("Memory over a store that processes share: three calls, one look; both levels forget:")
+    print(" ", [await get_team("bob") for _ in range(3)])
+    await teams.invalidate("bob")
+    print(" ", await get_team("bob"))
 
     print("Methods:")
     here, there = Directory("here"), Directory("there")

@@ -6,7 +6,7 @@ waits for that call. Each waits by itself: cancelling one leaves the others alon
 leave cancels the call. Entries are per function and per instance, are shared by all loops and threads, and
 live from the completion of the call on. What is invalidated is gone at once, also from loads in flight.
 
-A value is returned as it was stored, not copied: who changes it changes it for all.
+A value is returned as it was stored: who changes it changes it for all, unless ``copy`` gives each his own.
 """
 
 from __future__ import annotations
@@ -14,24 +14,27 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from types import CoroutineType
-from typing import Any, ParamSpec, TypedDict, TypeVar, Unpack, overload
+from typing import Any, ParamSpec, TypeVar, Unpack, overload
 
 from resilience import _arguments, _clock, _events
 from resilience._cache_config import (
     DEFAULT_MAXSIZE,
     DEFAULT_TTL,
     CachedConfig,
+    Options,
     Tags,
     TimeToLive,
+    checked_memory_ttl,
     checked_store,
     checked_tags,
     checked_ttl,
 )
+from resilience._cache_info import CacheInfo
 from resilience._cache_key import KeyFunction, Keys
-from resilience._cache_load import CacheInfo, Call, Loads
-from resilience._cache_memory import Container, ContainerStore, MemoryStore
-from resilience._cache_shared import CacheStore, SharedStore
-from resilience._cache_store import Entry, Store
+from resilience._cache_load import Call, Loads
+from resilience._cache_memory import Container
+from resilience._cache_shared import CacheStore
+from resilience._cache_store import Entry
 from resilience._callables import is_decoratable
 from resilience._interpreter import HAS_GIL
 from resilience._policy import Policy, guarded_function, switch
@@ -50,7 +53,7 @@ class Cached(Policy):
     def __init__(self, config: CachedConfig, *, name: str | None) -> None:
         super().__init__(name)
         self.config = config
-        self._store = _make_store(config)
+        self._store = config.make_store()
         self._loads = Loads(config, self._store)
         self._keys = Keys(
             config.key, is_text=self._store.is_shared, on_instance_death=self._loads.drop_instance
@@ -139,51 +142,40 @@ class Cached(Policy):
 
     def _wrap(self, function: Callable[P, Awaitable[R]], name: str) -> Callable[P, Awaitable[R]]:
         keys = self._keys.of_function(guarded_function(function))
-        make_key, loads = keys.make, self._loads
+        make_key, loads, copy = keys.make, self._loads, self.config.copy
         at_hand, touch = self._store.at_hand, self._store.touch
 
-        async def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
+        async def wrapper(*args: P.args, **kwargs: P.kwargs) -> Any:
+            nonlocal make_key
             if not (self.enabled and switch.active):
                 return await function(*args, **kwargs)
             # A call without ** is quicker by 12 ns, 3 % of a hit.
             key = make_key(*args, **kwargs) if kwargs else make_key(*args)
-            entry: Entry | None = None
+            entry: Entry | None
             try:
                 entry = at_hand[key]
-                if _clock.monotonic() < entry.expires_at:
-                    touch(key)
-                    # Straight-line: between reading and writing the number there is no call. Without
-                    # the GIL, `count` locks; it tells the listeners as well.
-                    if _events.listeners or not HAS_GIL:
-                        loads.count("hit", name)
-                    else:
-                        loads.counts.hit += 1
-                    value: R = entry.value
-                    return value
+                if entry.stored_at <= _clock.monotonic() < entry.good_until:
+                    touch(entry)
+                else:
+                    entry = None
             except KeyError:  # unknown, or dropped by another thread just now
-                pass
+                entry = None
             except TypeError:
                 keys.check(args, kwargs)
                 raise
-            answer: R = await loads.answer(Call(function, args, kwargs, key, name), entry)
-            return answer
+            if entry is None:
+                key = keys.exact(key, args, kwargs)
+                make_key = keys.make
+                return await loads.answer(Call(function, args, kwargs, key, name))
+            # Straight-line: between reading and writing the number there is no call. Without the GIL,
+            # `count` locks; it tells the listeners as well.
+            if _events.listeners or not HAS_GIL:
+                loads.count("hit", name)
+            else:
+                loads.counts.hit += 1
+            return entry.value if copy is None else copy(entry.value)
 
         return wrapper
-
-
-class Options(TypedDict, total=False):
-    """The arguments of `cached` besides ``ttl``, for type checkers."""
-
-    maxsize: int
-    store: Container | CacheStore | None
-    key: KeyFunction | None
-    stale_while_revalidate: _arguments.Seconds
-    stale_if_error: _arguments.Seconds
-    error_ttl: _arguments.Seconds
-    condition: Callable[[Any], bool] | None
-    jitter: float
-    tags: Tags | None
-    name: str | None
 
 
 @overload
@@ -199,21 +191,23 @@ def cached(
     ttl: Any = DEFAULT_TTL,
     maxsize: int = DEFAULT_MAXSIZE,
     store: Container | CacheStore | None = None,
+    memory_ttl: _arguments.Seconds = 0,
     key: KeyFunction | None = None,
     stale_while_revalidate: _arguments.Seconds = 0,
     stale_if_error: _arguments.Seconds = 0,
     error_ttl: _arguments.Seconds = 0,
     condition: Callable[[Any], bool] | None = None,
+    early_refresh: float = 0.0,
     jitter: float = 0.0,
+    copy: Callable[[Any], Any] | None = None,
     tags: Tags | None = None,
     name: str | None = None,
 ) -> Any:
     """Keep the results of calls, and make one call for all who miss the same key at the same time.
 
     Works bare (``@cached``) and called (``@cached(60)``). Safe for concurrent tasks, threads and event
-    loops; concurrent misses share a call per loop. ``None`` is a result like others. A result is returned
-    as it was stored: who changes it changes it for all. An instance whose method is cached is not kept
-    alive, and shares no results with others.
+    loops; concurrent misses share a call per loop. ``None`` is a result like others. An instance whose
+    method is cached is not kept alive, and shares no results with others.
 
     Args:
         function_or_ttl: The function, if used bare; else ``ttl``, unless that is a function.
@@ -222,19 +216,31 @@ def cached(
             never fresh, but concurrent calls still share one.
         maxsize: How many results to keep at most, 1 or more, of all functions and instances together;
             the least recently used goes first. Remembered errors are kept apart, as many at most. With an
-            async ``store``: of how many results the tags are known.
+            async ``store``: of how many results the tags are known, and how many are in memory as well.
         store: A cachetools container, which then decides on size and eviction, or an async `CacheStore`.
+        memory_ttl: With an async store, for how long a result is also kept in memory and returned without
+            asking the store, never longer than it is fresh there: what another process invalidates is
+            still returned for so long here. Seconds or ``timedelta``; 0: the store is always asked.
         key: A function of the call's arguments (the instance first, if it is a method) that returns
             what identifies a call, any hashable value. Default: all arguments, typed, with the defaults
             filled in. A method's key that leaves the instance out lets all instances share.
         stale_while_revalidate: For how long after its expiry a result is still returned at once,
-            while a new one is loaded in the background; seconds or ``timedelta``, 0 or more.
+            while a new one is loaded in the background, at most 100 at a time; seconds or ``timedelta``,
+            0 or more.
         stale_if_error: For how long after its expiry a result is returned if the call fails.
         error_ttl: For how long an ``Exception`` is remembered: calls then get a copy of it instead of
             calling again, or the expired result that ``stale_if_error`` allows. Never a `RejectedError`.
         condition: Called with each result; if it returns something false, the result is not kept.
+        early_refresh: How eagerly a result is loaded anew in the background while it is still fresh, so
+            that nobody has to wait when it expires, a number of 0 or more; 0: never. 1 is right for most:
+            each call then has a chance to begin that of 5 % when three times as many seconds are left as
+            the call takes, of 37 % when just as many are (XFetch: Vattani, Chierichetti, Lowenstein, VLDB
+            2015). By the dice, so that processes which share a store do not all begin at once.
         jitter: By up to which fraction each ``ttl`` is shortened at random, 0 to 1, so that results
             which were stored together do not expire together.
+        copy: Called with a result that can be changed, returns a copy, such as ``copy.deepcopy``: each
+            caller gets one of his own, and what is kept is given to nobody. Without it, a result is
+            returned as it was stored: who changes it changes it for all.
         tags: A string or several, or a function of the call's arguments that returns them:
             ``invalidate_tag`` forgets all results with a tag.
         name: What events call it; default: the qualified name of the decorated function.
@@ -276,23 +282,16 @@ def cached(
         ttl=checked_ttl(ttl),
         maxsize=_arguments.whole("maxsize", maxsize),
         store=None if store is None else checked_store(store),
+        memory_ttl=checked_memory_ttl(memory_ttl, store),
         key=None if key is None else _arguments.plain_function("key", key),
         stale_while_revalidate=_arguments.seconds("stale_while_revalidate", stale_while_revalidate),
         stale_if_error=_arguments.seconds("stale_if_error", stale_if_error),
         error_ttl=_arguments.seconds("error_ttl", error_ttl),
         condition=None if condition is None else _arguments.plain_function("condition", condition),
+        early_refresh=_arguments.number("early_refresh", early_refresh),
         jitter=_arguments.fraction("jitter", jitter),
+        copy=None if copy is None else _arguments.plain_function("copy", copy),
         tags=() if tags is None else checked_tags(tags),
     )
     policy = Cached(config, name=name)
     return policy if function is None else policy(function)
-
-
-def _make_store(config: CachedConfig) -> Store:
-    store = config.store
-    if store is None:
-        return MemoryStore(config.maxsize)
-    if not isinstance(store, CacheStore):
-        return ContainerStore(store)
-    window = max(config.stale_while_revalidate, config.stale_if_error)
-    return SharedStore(store, config.maxsize, window)

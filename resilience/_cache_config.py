@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeAlias, cast
+from typing import Any, Final, TypeAlias, TypedDict, cast
 
 from resilience import _arguments
 from resilience._cache_key import KeyFunction
-from resilience._cache_memory import Container
-from resilience._cache_shared import CacheStore
+from resilience._cache_levels import LayeredStore
+from resilience._cache_memory import Container, ContainerStore, MemoryStore
+from resilience._cache_shared import CacheStore, SharedStore
+from resilience._cache_store import Store
 from resilience._callables import as_async
 
 TimeToLive: TypeAlias = _arguments.Seconds | Callable[[Any], _arguments.Seconds]
@@ -27,13 +29,46 @@ class CachedConfig:
     ttl: float | Callable[[Any], _arguments.Seconds] = DEFAULT_TTL
     maxsize: int = DEFAULT_MAXSIZE
     store: Container | CacheStore | None = field(default=None, repr=False)  # would show what it holds
+    memory_ttl: float = 0
     key: KeyFunction | None = None
     stale_while_revalidate: float = 0
     stale_if_error: float = 0
     error_ttl: float = 0
     condition: Callable[[Any], bool] | None = None
+    early_refresh: float = 0.0
     jitter: float = 0.0
+    copy: Callable[[Any], Any] | None = None
     tags: tuple[str, ...] | TagsFunction = ()
+
+    def make_store(self) -> Store:
+        """Make the place for the entries."""
+        if self.store is None:
+            return MemoryStore(self.maxsize)
+        if not isinstance(self.store, CacheStore):
+            return ContainerStore(self.store)
+        window = max(self.stale_while_revalidate, self.stale_if_error)
+        shared = SharedStore(self.store, self.maxsize, window, self.early_refresh)
+        return (
+            LayeredStore(MemoryStore(self.maxsize), shared, self.memory_ttl) if self.memory_ttl else shared
+        )
+
+
+class Options(TypedDict, total=False):
+    """The arguments of `cached` besides ``ttl``, for type checkers."""
+
+    maxsize: int
+    store: Container | CacheStore | None
+    memory_ttl: _arguments.Seconds
+    key: KeyFunction | None
+    stale_while_revalidate: _arguments.Seconds
+    stale_if_error: _arguments.Seconds
+    error_ttl: _arguments.Seconds
+    condition: Callable[[Any], bool] | None
+    early_refresh: float
+    jitter: float
+    copy: Callable[[Any], Any] | None
+    tags: Tags | None
+    name: str | None
 
 
 def checked_ttl(ttl: object) -> float | Callable[[Any], _arguments.Seconds]:
@@ -52,6 +87,14 @@ def checked_store(store: Container | CacheStore) -> Container | CacheStore:
         for method in ("get", "set", "delete", "clear"):
             as_async(getattr(store, method))
     return store
+
+
+def checked_memory_ttl(memory_ttl: object, store: Container | CacheStore | None) -> float:
+    """Return for how long a shared store is not asked again, in seconds, after a check."""
+    seconds = _arguments.seconds("memory_ttl", memory_ttl)
+    if seconds and not isinstance(store, CacheStore):
+        raise ValueError(f"memory_ttl must be 0 without an async store, got {memory_ttl!r}")
+    return seconds
 
 
 def checked_tags(tags: Tags) -> tuple[str, ...] | TagsFunction:

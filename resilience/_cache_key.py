@@ -1,10 +1,11 @@
 """What makes two calls the same call: the keys of `cached`.
 
-The default key is the bound arguments with their types: ``1``, ``1.0`` and ``True`` are three keys (an
-item inside of a tuple counts as what it equals), positional and keyword spelling are one, and defaults
-are filled in. Python's own call machinery does the binding: for each function a key function with the
-very same parameters is generated. It takes 0.1 µs, a quarter of a hit; ``inspect.Signature.bind`` alone
-takes ten hits. An instance whose method is cached is represented by a token, which does not keep it alive.
+The default key is the bound arguments with their types: ``1``, ``1.0`` and ``True`` are three keys, inside
+of tuples and frozensets too (inside of any other object, an item counts as what it equals); positional and
+keyword spelling are one, and defaults are filled in. Python's own call machinery does the binding: for
+each function a key function with the very same parameters is generated. It takes 0.1 µs, a quarter of a
+hit; ``inspect.Signature.bind`` alone takes ten hits. An instance whose method is cached is represented by a
+token, which does not keep it alive.
 
 A store outside of the process needs text: there the key is spelled out, and only values that have one
 exact spelling are accepted.
@@ -14,13 +15,14 @@ from __future__ import annotations
 
 import inspect
 import threading
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable
 from contextlib import suppress
 from inspect import Parameter
 from typing import Any, cast
 from weakref import WeakKeyDictionary
 
 from resilience._by_identity import ByIdentity
+from resilience._cache_types import CONTAINERS, items_of, type_of, types_of
 from resilience._callables import full_name, qualified_name
 
 KeyFunction = Callable[..., Hashable]
@@ -31,12 +33,20 @@ class CallKeys:
 
     Attributes:
         make: Called with the arguments of a call, returns its key. The first item of a key is the
-            token of the function, or a pair of that and the token of the instance.
+            token of the function, or a pair of that and the token of the instance. `exact` replaces it.
         token: Stands for the function in the keys of this process.
     """
 
-    def __init__(self, make: KeyFunction, token: Hashable, *, is_own: bool = False) -> None:
+    def __init__(
+        self,
+        make: KeyFunction,
+        token: Hashable,
+        *,
+        make_exact: KeyFunction | None = None,
+        is_own: bool = False,
+    ) -> None:
         self.make = make
+        self._make_exact = make_exact
         self.token = token
         self._is_own = is_own
 
@@ -48,7 +58,18 @@ class CallKeys:
         except TypeError:
             self.check(args, kwargs)
             raise
-        return key
+        return self.exact(key, args, kwargs)
+
+    def exact(self, key: Hashable, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Hashable:
+        """Return the key to store under, from one that was made: they differ if an argument is a container.
+
+        From the first such call of a function on, all its keys are made that way, which is slower; the
+        keys of other calls stay the same. Functions that never have such arguments do not pay for it.
+        """
+        if self._make_exact is None or CONTAINERS.isdisjoint(cast("tuple[object, ...]", key)):
+            return key
+        self.make = self._make_exact
+        return self.make(*args, **kwargs)
 
     def check(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Raise an error that names what cannot be hashed in the key of a call, if something cannot."""
@@ -159,19 +180,23 @@ def _argument_keys(
         parts[0] = f"({mark}token, {mark}instance({parameters[0].name}))"
     else:
         parts.insert(0, f"{mark}token")
-    names = {
+    names: dict[str, object] = {
         f"{mark}token": token,
         f"{mark}instance": instance_token,
         f"{mark}type": type,
-        f"{mark}types": _types,
-        f"{mark}items": _items,
+        f"{mark}types": types_of,
+        f"{mark}items": items_of,
     }
-    make: Any = eval(f"lambda {_listed(signature)}: ({', '.join(parts)},)", names)
-    defaults = {each.name: each.default for each in parameters if each.default is not Parameter.empty}
-    make.__kwdefaults__ = {name: defaults.pop(name) for name in make.__kwdefaults__ or ()}
-    make.__defaults__ = tuple(defaults.values())
-    make.__name__ = make.__qualname__ = qualified_name(function)  # for the error of a call that cannot bind
-    return CallKeys(make, token)
+
+    def generate(names: dict[str, object]) -> KeyFunction:
+        make: Any = eval(f"lambda {_listed(signature)}: ({', '.join(parts)},)", names)
+        defaults = {each.name: each.default for each in parameters if each.default is not Parameter.empty}
+        make.__kwdefaults__ = {name: defaults.pop(name) for name in make.__kwdefaults__ or ()}
+        make.__defaults__ = tuple(defaults.values())
+        make.__name__ = make.__qualname__ = qualified_name(function)  # for a call that cannot bind
+        return cast("KeyFunction", make)
+
+    return CallKeys(generate(names), token, make_exact=generate({**names, f"{mark}type": type_of}))
 
 
 def _text_keys(function: Callable[..., object], key: KeyFunction | None) -> CallKeys:
@@ -230,14 +255,6 @@ def _part(parameter: Parameter, mark: str) -> str:
     if parameter.kind is Parameter.VAR_KEYWORD:
         return f"{mark}items({name})"
     return f"{name}, {mark}type({name})"
-
-
-def _types(values: tuple[object, ...]) -> tuple[type, ...]:
-    return tuple(map(type, values))
-
-
-def _items(values: Mapping[str, object]) -> tuple[object, ...]:
-    return tuple((name, values[name], type(values[name])) for name in sorted(values))
 
 
 def _check_hashable(name: str, value: object) -> None:

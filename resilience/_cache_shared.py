@@ -24,12 +24,14 @@ class CacheEntry:
         keep_for: Seconds from storing it until the store may drop it; not less than ``expires_in``, as
             an expired value can still be of use.
         tags: What it can be invalidated by.
+        took: Seconds that the call took, for ``early_refresh``; 0 without that.
     """
 
     value: Any
     expires_in: float
     keep_for: float
     tags: tuple[str, ...] = ()
+    took: float = 0.0
 
 
 @runtime_checkable
@@ -88,35 +90,46 @@ class SharedStore(Store):
         store: The user's object.
         maxsize: Of how many keys the tags are remembered.
         window: How many seconds after its expiry an entry can be of use.
+        early_refresh: How eagerly entries are replaced ahead of their expiry.
     """
 
     is_shared = True
 
-    def __init__(self, store: CacheStore, maxsize: int, window: float) -> None:
+    def __init__(self, store: CacheStore, maxsize: int, window: float, early_refresh: float) -> None:
         super().__init__()
         self._store = store
         self._maxsize = maxsize
         self._window = window
+        self._early_refresh = early_refresh
         self.at_hand = dict[Hashable, Entry]()
-        self.touch = self.at_hand.__getitem__
+        self.touch = self.at_hand.get
 
     async def read(self, key: Hashable) -> Entry | None:
         """Return the entry of a key, its time converted to this process's clock."""
+        asked_at = _clock.monotonic()  # before asking, as the answer is under way for a while
         found = await self._store.get(cast("str", key))
         if found is None:
             return None
         self._remember_tags(key, found.tags)
-        return Entry(found.value, _clock.monotonic() + found.expires_in, found.tags)
+        return Entry(
+            key,
+            found.value,
+            found.tags,
+            asked_at,
+            asked_at + found.expires_in,
+            took=found.took,
+            early_refresh=self._early_refresh,
+        )
 
-    async def write(self, key: Hashable, entry: Entry, is_wanted: Callable[[], bool]) -> int:
+    async def write(self, entry: Entry, is_wanted: Callable[[], bool]) -> int:
         """Store an entry, unless it is no longer wanted before or after that."""
         if not is_wanted():
             return 0
-        name = cast("str", key)
+        name = cast("str", entry.key)
         tags = cast("tuple[str, ...]", entry.tags)
-        expires_in = entry.expires_at - _clock.monotonic()
-        self._remember_tags(key, tags)
-        await self._store.set(name, CacheEntry(entry.value, expires_in, expires_in + self._window, tags))
+        left = entry.expires_at - _clock.monotonic()
+        self._remember_tags(name, tags)
+        await self._store.set(name, CacheEntry(entry.value, left, left + self._window, tags, entry.took))
         if not is_wanted():
             await self._store.delete(name)
         return 0

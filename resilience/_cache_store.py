@@ -1,27 +1,87 @@
 """Where `cached` keeps its entries: what all places have in common.
 
-There are three: memory, a cachetools container of the user, and a `CacheStore`. ``at_hand`` and
-``touch`` are the two steps of a hit and never wait; a store that has to be asked is asked by ``read``.
+There are four: memory, a cachetools container of the user, a `CacheStore`, and memory over a `CacheStore`.
+``at_hand`` and ``touch`` are the two steps of a hit and never wait; a store that has to be asked is asked
+by ``read``.
 """
 
 from __future__ import annotations
 
+import math
+import random
 import threading
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Generator, Hashable, Iterable
 from typing import Any, Protocol
 
+EARLIEST = 10.0
+"""How many times the mean an early refresh can be ahead of the expiry, so that until then a hit has nothing
+to draw. The chance of an earlier one would be ``exp(-10)`` for each call."""
+
 
 class Entry:
-    """A value, until when it is fresh, and what it can be dropped by. Never changed."""
+    """A value and the time it has. Never changed once it can be found.
 
-    __slots__ = ("expires_at", "tags", "value")
+    Args:
+        key: What it is found by.
+        value: The result of a call, or its error.
+        tags: What it can be dropped by, besides.
+        stored_at: When it came here. A clock that shows less is another one, such as one that a test froze,
+            or was set back: under it, the entry is of no use.
+        expires_at: Until when it is fresh.
+        took: How many seconds the call took.
+        early_refresh: How eagerly to replace it ahead of its expiry; see `is_due`.
 
-    def __init__(self, value: Any, expires_at: float, tags: tuple[Hashable, ...]) -> None:
+    Attributes:
+        good_until: Until when it answers a call at once and nothing else has to be thought of. The only
+            time that a hit looks at, besides ``stored_at``.
+    """
+
+    __slots__ = ("expires_at", "good_until", "key", "stored_at", "tags", "took", "value")
+
+    def __init__(
+        self,
+        key: Hashable,
+        value: Any,
+        tags: tuple[Hashable, ...],
+        stored_at: float,
+        expires_at: float,
+        *,
+        took: float = 0.0,
+        early_refresh: float = 0.0,
+    ) -> None:
+        self.key = key
         self.value = value
-        self.expires_at = expires_at
         self.tags = tags
+        self.stored_at = stored_at
+        self.expires_at = expires_at
+        self.took = took
+        ahead = EARLIEST * early_refresh * took
+        self.good_until = expires_at - ahead if ahead else expires_at
+
+    def is_of_use(self, now: float, window: float = 0) -> bool:
+        """Whether it is fresh at a moment, or expired no more than some seconds ago."""
+        return self.stored_at <= now < self.expires_at + window
+
+    def is_due(self, now: float, early_refresh: float) -> bool:
+        """Draw whether a call at this moment is to have it replaced although it may still be fresh.
+
+        This is XFetch (Vattani, Chierichetti and Lowenstein: "Optimal Probabilistic Cache Stampede
+        Prevention", VLDB 2015). The chance is ``exp(-left / (early_refresh * took))`` with ``left``
+        seconds left, for each call: the more calls there are, the earlier one of them draws it.
+        """
+        # The logarithm is negative; `random` may return 0, but not 1.
+        ahead = -early_refresh * self.took * math.log(1 - random.random())
+        return now + ahead >= self.expires_at
+
+    def replaces(self, other: Entry) -> bool:
+        """Whether it is newer than another one of its key, or that one, looked at again in a shared store.
+
+        Two looks at one entry differ by how long their answers were under way. A newer entry expires later
+        by what its call took at least, as that began when the other one was there.
+        """
+        return self.expires_at > other.expires_at + self.took / 2
 
 
 class Rest(Awaitable[None]):
@@ -51,32 +111,34 @@ class Store(ABC):
 
     Attributes:
         at_hand: Finds the entries that can be had without waiting.
-        touch: Notes the use of a key; may raise ``KeyError`` if it was dropped in the meantime.
+        touch: Notes the use of an entry; may raise ``KeyError`` if it was dropped in the meantime.
         lock: Guards the entries. Reentrant, as comparing two keys may run anything.
     """
 
     is_shared = False
 
     at_hand: Lookup
-    touch: Callable[[Hashable], object]
+    touch: Callable[[Entry], object]
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
         self._tags = TagIndex()
 
     def find(self, key: Hashable) -> Entry | None:
-        """Return the entry of a key, fresh or not, if it is at hand."""
+        """Return the entry of a key, fresh or not, if it is at hand, and note its use."""
         try:
-            return self.at_hand[key]
+            entry = self.at_hand[key]
+            self.touch(entry)
         except KeyError:
             return None
+        return entry
 
     async def read(self, key: Hashable) -> Entry | None:
         """Return the entry of a key, fresh or not, also one that is not at hand."""
         return self.find(key)
 
     @abstractmethod
-    async def write(self, key: Hashable, entry: Entry, is_wanted: Callable[[], bool]) -> int:
+    async def write(self, entry: Entry, is_wanted: Callable[[], bool]) -> int:
         """Store an entry, if it is still wanted then; return how many others that drove out."""
 
     @abstractmethod
@@ -85,9 +147,12 @@ class Store(ABC):
 
     def drop_tag(self, tag: Hashable) -> Rest:
         """Drop the entries with a tag, as far as it is known which ones have it."""
+        return self.drop(self.tagged(tag))
+
+    def tagged(self, tag: Hashable) -> Iterable[Hashable]:
+        """Return the keys that have a tag, as far as that is known."""
         with self.lock:
-            keys = self._tags.keys(tag)
-        return self.drop(keys)
+            return self._tags.keys(tag)
 
     @abstractmethod
     def clear(self) -> Rest:

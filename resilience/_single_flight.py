@@ -197,12 +197,13 @@ def _twin(error: BaseException) -> BaseException:
 class Flights:
     """The flights that can be joined, by event loop and slot; safe for several threads.
 
-    Attributes:
-        background: Those that run in the background, whether they can be joined or not.
+    Args:
+        most_in_background: How many run in the background at once, in all loops together.
     """
 
-    def __init__(self) -> None:
-        self.background: set[Flight] = set()
+    def __init__(self, most_in_background: int) -> None:
+        self._most_in_background = most_in_background
+        self._background: set[Flight] = set()  # whether they can be joined or not
         self._tables: dict[AbstractEventLoop, dict[Hashable, Flight]] = {}
         self._lock = threading.RLock()  # reentrant, as comparing two slots may run anything
 
@@ -212,21 +213,28 @@ class Flights:
             table = self._tables.get(asyncio.get_running_loop())
             return None if table is None else table.get(slot)
 
-    def begin(self, slot: Hashable, tags: tuple[Hashable, ...], *, in_background: bool = False) -> Flight:
+    def begin(self, slot: Hashable, tags: tuple[Hashable, ...]) -> Flight:
         """Make a flight in the running loop, to be found until it ends."""
-        flight = Flight(self, slot, tags, in_background=in_background)
+        flight = Flight(self, slot, tags, in_background=False)
         with self._lock:
-            if flight.loop not in self._tables:
-                self._forget_closed_loops()
-            self._tables.setdefault(flight.loop, {})[slot] = flight
-            if in_background:
-                self.background.add(flight)
+            self._add(flight)
+        return flight
+
+    def begin_in_background(self, slot: Hashable, tags: tuple[Hashable, ...]) -> Flight | None:
+        """Make a flight that goes on when nobody waits for it, unless too many are under way."""
+        flight = Flight(self, slot, tags, in_background=True)
+        with self._lock:
+            self._forget_closed_loops()
+            if len(self._background) >= self._most_in_background:
+                return None
+            self._background.add(flight)
+            self._add(flight)
         return flight
 
     def remove(self, flight: Flight) -> None:
         """Forget a flight that has ended."""
         with self._lock:
-            self.background.discard(flight)
+            self._background.discard(flight)
             self._detach(flight)
 
     def detach_slots(self, slots: Iterable[Hashable]) -> None:
@@ -248,11 +256,12 @@ class Flights:
     async def close_background(self) -> None:
         """End the flights in the background that nobody waits for, those of this loop before it returns."""
         with self._lock:
-            flights = list(self.background)
+            self._forget_closed_loops()
+            flights = list(self._background)
         loop = asyncio.get_running_loop()
         for each in flights:
             if each.loop is not loop:
-                with suppress(RuntimeError):  # closed, and its flights with it
+                with suppress(RuntimeError):  # closed just now, and its flights with it
                     each.loop.call_soon_threadsafe(each.release)
         for each in [each for each in flights if each.loop is loop and each.release()]:
             await each.ended()
@@ -260,6 +269,11 @@ class Flights:
     def __len__(self) -> int:
         with self._lock:
             return sum(map(len, self._tables.values()))
+
+    def _add(self, flight: Flight) -> None:
+        if flight.loop not in self._tables:
+            self._forget_closed_loops()
+        self._tables.setdefault(flight.loop, {})[flight.slot] = flight
 
     def _detach(self, flight: Flight) -> None:
         flight.is_current = False
@@ -272,4 +286,4 @@ class Flights:
     def _forget_closed_loops(self) -> None:
         """Drop what loops left behind that were closed in the middle of a load."""
         self._tables = {loop: table for loop, table in self._tables.items() if not loop.is_closed()}
-        self.background = {each for each in self.background if not each.loop.is_closed()}
+        self._background = {each for each in self._background if not each.loop.is_closed()}

@@ -1,6 +1,7 @@
 """`cached`: expiry, expired values that are still of use, remembered errors, tags, and the handle."""
 
 import asyncio
+import copy
 import gc
 import math
 import traceback
@@ -9,11 +10,11 @@ import weakref
 from datetime import timedelta
 from typing import Any
 
+import cachetools
 import pytest
 
 import resilience._cache_load
 from resilience import (
-    Cached,
     CacheInfo,
     CircuitBreakerOpenError,
     Event,
@@ -23,34 +24,8 @@ from resilience import (
     subscribe,
 )
 from resilience._cache_store import Entry
+from tests.support.cache_sources import DictStore, Source, clock_ahead
 from tests.support.virtual_time import advance, now, settle
-
-
-class Source:
-    """A cached function that returns 1, 2, 3 ... after some seconds, or raises what it is told to."""
-
-    def __init__(self, *, seconds: float = 0, **options: Any) -> None:
-        self.policy: Cached = cached(**options)
-        self.seconds = seconds
-        self.calls = 0
-        self.error: BaseException | None = None
-        self.running = 0
-        self.most_running = 0
-        self.load = self.policy(self._load)
-
-    async def _load(self, key: object = None) -> int:
-        self.calls += 1
-        number = self.calls
-        self.running += 1
-        self.most_running = max(self.most_running, self.running)
-        try:
-            await asyncio.sleep(self.seconds)
-            if self.error is not None:
-                raise self.error
-            return number
-        finally:
-            self.running -= 1
-
 
 # --- Time to live -----------------------------------------------------------------------------------
 
@@ -149,6 +124,121 @@ async def test_t45_values_are_returned_as_they_were_stored() -> None:
     assert await load() == [1, 2]
 
 
+async def test_t45_with_copy_everybody_gets_his_own() -> None:
+    kept: list[list[int]] = []
+    policy = cached(ttl=10, stale_while_revalidate=5, stale_if_error=20, copy=copy.deepcopy)
+    error: Exception | None = None
+
+    @policy
+    async def load() -> list[list[int]]:
+        await asyncio.sleep(1)
+        if error:
+            raise error
+        kept.append([1])
+        return [kept[-1]]
+
+    async def spoil() -> None:
+        value = await load()
+        assert value == [[1]]
+        value[0].append(2)
+        value.append([])
+
+    await asyncio.gather(*(spoil() for _ in range(3)))  # the first and the coalesced ones
+    assert kept == [[1]], "what the function returned is its own"
+    kept[0].append(3)
+    for _ in range(3):
+        await spoil()  # hits
+    advance(10)
+    for _ in range(3):
+        await spoil()  # stale ones
+    await asyncio.sleep(1.5)
+    await spoil()  # from the refresh
+    advance(15)
+    error = LookupError("down")
+    await asyncio.gather(spoil(), spoil())  # stand-ins
+    assert len(kept) == 2
+
+
+async def test_t45_copy_is_called_once_for_the_cache_and_once_for_each_caller() -> None:
+    copied: list[object] = []
+
+    def copy_of(value: list[int]) -> list[int]:
+        copied.append(value)
+        return list(value)
+
+    source = [1]
+    policy = cached(copy=copy_of)
+
+    @policy
+    async def load() -> list[int]:
+        return source
+
+    values = [*await asyncio.gather(load(), load()), await load()]
+    assert values == [[1]] * 3
+    assert len({id(value) for value in values}) == 3
+    assert copied[0] is source
+    assert len(copied) == 4
+    assert copied[1] is copied[2] is copied[3] is not source
+    assert all(value is not copied[1] for value in values)
+
+
+async def test_t45_the_condition_and_the_ttl_get_what_is_kept() -> None:
+    asked: list[object] = []
+
+    def ttl(value: list[int]) -> float:
+        asked.append(value)
+        return 60
+
+    def condition(value: list[int]) -> bool:
+        asked.append(value)
+        return True
+
+    returned: list[list[int]] = []
+    policy = cached(ttl=ttl, condition=condition, copy=list)
+
+    @policy
+    async def load() -> list[int]:
+        returned.append([1])
+        return returned[0]
+
+    value = await load()
+    assert len(asked) == 2
+    assert asked[0] is asked[1]
+    assert asked[0] is not value
+    assert asked[0] is not returned[0]
+
+
+@pytest.mark.parametrize("kind", [KeyError, TypeError, ValueError])
+async def test_a_copy_that_fails_reaches_the_caller(kind: type[Exception]) -> None:
+    failing = False
+
+    def copy_of(value: int) -> int:
+        if failing:
+            raise kind("no copy")
+        return value
+
+    policy = cached(copy=copy_of)
+    calls: list[int] = []
+
+    @policy
+    async def load() -> int:
+        calls.append(1)
+        return 5
+
+    failing = True
+    with pytest.raises(kind, match="no copy"):
+        await load()
+    failing = False
+    assert await load() == 5
+    failing = True
+    with pytest.raises(kind, match="no copy"):
+        await load()
+    assert len(calls) == 2
+    assert policy.info().hits == 1
+    failing = False
+    assert await load() == 5
+
+
 async def test_condition_decides_what_is_kept() -> None:
     asked: list[int] = []
 
@@ -166,6 +256,34 @@ async def test_a_condition_that_fails_is_told_and_nothing_is_kept() -> None:
     with pytest.raises(AttributeError):
         await source.load()
     assert source.policy.info().size == 0
+
+
+async def test_t63_what_was_stored_under_a_later_clock_is_of_no_use() -> None:
+    source = Source(ttl=10, stale_while_revalidate=1000, stale_if_error=1000)
+    with clock_ahead(1e9):
+        assert await source.load() == 1
+    with clock_ahead(1e9 - 0.5):
+        assert await source.load() == 2, "neither fresh nor expired: it is of another time"
+        assert await source.load() == 2
+    source.error = LookupError("down")
+    with pytest.raises(LookupError):
+        await source.load()
+    source.error = None
+    assert await source.load() == 4
+    advance(10)
+    assert await source.load() == 4
+    await settle()
+    assert source.policy.info().stale == 1
+    assert await source.load() == 5
+
+
+async def test_t63_an_error_of_a_later_clock_is_forgotten() -> None:
+    source = Source(error_ttl=10)
+    source.error = LookupError("down")
+    with clock_ahead(1e9), pytest.raises(LookupError):
+        await source.load()
+    source.error = None
+    assert await source.load() == 2
 
 
 # --- Stale while revalidate --------------------------------------------------------------------------
@@ -850,7 +968,7 @@ async def test_values_are_released_outside_of_the_lock() -> None:
     await settle()
     assert len(sizes) == 6
     for _ in range(2):
-        await policy._store.write("key", Entry(Value(), 0, ()), lambda: True)
+        await policy._store.write(Entry("key", Value(), (), 0, 0), lambda: True)
     assert len(sizes) == 7
     policy.clear()
 
@@ -943,6 +1061,8 @@ def test_repr_shows_what_differs_from_the_defaults() -> None:
         "cached(ttl=60, maxsize=5, stale_if_error=60.0)"
     )
     assert repr(cached(key=len)) == "cached(key=len)"
+    assert repr(cached(early_refresh=1, copy=copy.deepcopy)) == "cached(early_refresh=1, copy=deepcopy)"
+    assert repr(cached(store=DictStore(), memory_ttl=5)) == "cached(memory_ttl=5)"
 
 
 async def test_events_carry_the_name_and_no_key_and_no_value() -> None:
@@ -1057,6 +1177,12 @@ async def not_plain(*args: object) -> float:
         ("key", not_plain, TypeError),
         ("condition", True, TypeError),
         ("condition", not_plain, TypeError),
+        ("copy", True, TypeError),
+        ("copy", not_plain, TypeError),
+        *[("early_refresh", value, ValueError) for value in (-0.1, math.nan, math.inf)],
+        *[("early_refresh", value, TypeError) for value in ("1", None, True, timedelta(seconds=1))],
+        *[("memory_ttl", value, ValueError) for value in (-1, math.nan, math.inf, 5, timedelta(seconds=1))],
+        *[("memory_ttl", value, TypeError) for value in ("5", None, True)],
         ("jitter", -0.1, ValueError),
         ("jitter", 1.1, ValueError),
         ("jitter", "0.1", TypeError),
@@ -1071,6 +1197,16 @@ async def not_plain(*args: object) -> float:
 def test_wrong_arguments_are_named(argument: str, value: Any, error: type[Exception]) -> None:
     with pytest.raises(error, match=f"^{argument} must be .*got "):
         cached(**{argument: value})
+
+
+def test_memory_ttl_needs_a_store_to_be_in_front_of() -> None:
+    with pytest.raises(ValueError, match="^memory_ttl must be 0 without an async store, got 5$"):
+        cached(memory_ttl=5)
+    with pytest.raises(ValueError, match="^memory_ttl must be 0 without an async store, got 5$"):
+        cached(memory_ttl=5, store=cachetools.LRUCache(3))
+    assert cached(memory_ttl=0, store=cachetools.LRUCache(3)).config.memory_ttl == 0
+    policy = cached(memory_ttl=timedelta(seconds=5), store=DictStore())
+    assert policy.config.memory_ttl == 5
 
 
 def test_wrong_calls_of_the_decorator() -> None:

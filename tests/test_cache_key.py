@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from resilience import Cached, cached, retry, stack
+from resilience import Cached, cached, policies, retry, stack
 
 
 class Recorder:
@@ -49,12 +49,96 @@ async def test_t43_all_spellings_of_a_call_are_one_key() -> None:
         (("a", 1, 2), ("a", 1, 2.0)),
         (("a", 1), ("a", 1, 1)),
         (((1, 2),), (1, 2)),
+        (((1,),), ((True,),)),
+        (((1, (2.0, 3)),), ((1, (2, 3)),)),
+        (((),), (frozenset(),)),
+        ((frozenset({1}),), (frozenset({True}),)),
+        ((frozenset({(1,), "a"}),), (frozenset({(1.0,), "a"}),)),
+        (((frozenset({0}),),), ((frozenset({False}),),)),
+        (("a", 1, (1,)), ("a", 1, (True,))),
+        (("a", 1, 2, frozenset({1})), ("a", 1, 2, frozenset({1.0}))),
     ],
 )
 async def test_t43_calls_that_differ_have_different_keys(first: Any, second: Any) -> None:
     record = Recorder(cached())
     assert [await record.load(*first), await record.load(*second)] == [1, 2]
     assert [await record.load(*first), await record.load(*second)] == [1, 2]
+
+
+async def test_t43_types_inside_of_tuples_and_frozensets_count_in_every_kind_of_argument() -> None:
+    record = Recorder(cached())
+    load = record.load
+    different: list[Any] = [(1,), (True,), (1.0,), frozenset({1}), frozenset({True})]
+    for value in different:
+        await load(value)
+        await load("a", deep=value)
+        await load("a", 1, value)
+        await load("a", option=value)
+    assert len(record.calls) == 4 * len(different)
+    for value in different:
+        await load(login=value)
+        await load("a", deep=value)
+        await load("a", 1, value)
+        await load("a", option=value)
+    assert len(record.calls) == 4 * len(different)
+    await load(((1, frozenset({"b", "a"})),))
+    await load(((1, frozenset({"a", "b"})),))
+    assert len(record.calls) == 4 * len(different) + 1
+
+
+async def test_t43_a_type_as_an_argument_is_an_argument_like_others() -> None:
+    record = Recorder(cached())
+    assert [await record.load(tuple), await record.load(frozenset), await record.load(type)] == [1, 2, 3]
+    assert [await record.load(tuple), await record.load(frozenset), await record.load(type)] == [1, 2, 3]
+
+
+async def test_t43_calls_with_tuples_hit_are_used_and_are_invalidated() -> None:
+    policy = cached(maxsize=2, tags=lambda key: "t")
+    calls: list[object] = []
+
+    @policy
+    async def load(key: object) -> int:
+        calls.append(key)
+        number = len(calls)
+        await asyncio.sleep(1)
+        return number
+
+    assert await asyncio.gather(load((1,)), load((True,)), load((1,))) == [1, 2, 1]
+    assert [await load((1,)), await load((1,))] == [1, 1]
+    info = policy.info()
+    assert (info.hits, info.misses, info.coalesced) == (2, 2, 1)
+    assert await load("new") == 3
+    assert await load((1,)) == 1, "the one that was used last stays"
+    policy.invalidate((True,))
+    assert await load((1,)) == 1
+    policy.invalidate((1,))
+    assert await load((1,)) == 4
+    policy.invalidate_tag("t")
+    assert policy.info().size == 0
+
+
+async def test_a_hit_with_a_tuple_is_as_straight_as_others_once_one_was_seen(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    record = Recorder(cached())
+    await record.load(1)
+    await record.load((1,))
+    monkeypatch.delattr(record_policy(record)._loads, "_store")  # what is not at hand would need it
+    assert [await record.load((1,)), await record.load(1), await record.load(login=(1,))] == [2, 1, 2]
+
+
+async def test_t43_an_unhashable_item_of_a_tuple_is_named_by_its_argument() -> None:
+    record = Recorder(cached())
+    with pytest.raises(TypeError, match="argument 'login' is not hashable, it is a tuple"):
+        await record.load((1, [2]))
+    with pytest.raises(TypeError, match="argument 'login' is not hashable, it is a tuple"):
+        record_policy(record).invalidate((1, [2]))
+
+
+def record_policy(record: Recorder) -> Cached:
+    (policy,) = policies(record.load)
+    assert isinstance(policy, Cached)
+    return policy
 
 
 async def test_t43_keyword_arguments_have_no_order_but_types() -> None:
@@ -103,6 +187,34 @@ async def test_an_unhashable_default_is_named() -> None:
 
     with pytest.raises(TypeError, match="argument 'names'"):
         await load()
+
+
+async def test_an_argument_of_moody_hash_gets_its_own_error() -> None:
+    class Moody:
+        moods: list[str]
+
+        def __hash__(self) -> int:
+            if self.moods:
+                raise TypeError(self.moods.pop())
+            return 1
+
+    for policy in (cached(), cached(key=lambda login: login)):
+        record = Recorder(policy)
+        moody = Moody()
+        for call in (policy.invalidate, record.load):
+            moody.moods = ["not today"]
+            with pytest.raises(TypeError, match="not today"):
+                await call(moody)  # type: ignore[operator]
+            assert record.calls == []
+
+
+async def test_an_unhashable_argument_of_a_method_is_named() -> None:
+    class Service:
+        @cached()
+        async def get(self, login: object) -> None: ...
+
+    with pytest.raises(TypeError, match="argument 'login' is not hashable, it is a list"):
+        await Service().get([])
 
 
 async def test_a_type_error_while_comparing_keys_is_the_arguments_own() -> None:

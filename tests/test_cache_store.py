@@ -5,15 +5,15 @@ import gc
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import cachetools
 import pytest
 
-from resilience import CacheEntry, CacheStore, Event, cached, retry, stack
+from resilience import CacheStore, Event, cached, retry, stack
 from resilience._cache_memory import MemoryStore, _locks
 from resilience._cache_store import Entry, TagIndex
+from tests.support.cache_sources import DictStore
 from tests.support.virtual_time import advance, now, settle
 
 CONTAINERS: dict[str, Callable[[int], Any]] = {
@@ -289,11 +289,11 @@ async def test_builds_without_the_gil_find_entries_with_the_lock() -> None:
     store = MemoryStore(2)
     store.at_hand, store.touch = store, lambda _: None
     for key in ("a", "b"):
-        await store.write(key, Entry(key, 10, ()), lambda: True)
+        await store.write(Entry(key, key, (), 0, 10), lambda: True)
     entry = store.find("a")
     assert entry is not None
     assert entry.value == "a"
-    await store.write("c", Entry("c", 10, ()), lambda: True)
+    await store.write(Entry("c", "c", (), 0, 10), lambda: True)
     assert store.find("b") is None
     assert store.find("a") is entry
 
@@ -313,37 +313,78 @@ async def test_builds_without_the_gil_count_with_the_lock(monkeypatch: pytest.Mo
     assert policy.info().hits == 3
 
 
-async def test_an_entry_dropped_in_the_middle_of_a_hit_is_still_its_answer() -> None:
+async def test_an_entry_dropped_in_the_middle_of_a_hit_is_loaded_anew() -> None:
     policy, load, _ = counting()
     await load()
 
-    def touch(key: object) -> None:
+    def touch(entry: object) -> None:
         policy.clear()
-        raise KeyError(key)
+        raise KeyError(entry)
 
     policy._store.touch = touch
     again = policy(load.__wrapped__)
-    assert await again() == 1
-    assert policy.info().hits == 1
+    assert await again() == 2
+    assert policy.info().hits == 0
     assert await load() == 2
 
 
-async def test_t44_a_key_whose_hash_changed_is_still_evicted_in_its_turn() -> None:
-    class Changing:
-        value = 0
+class Changing:
+    """A key that may change."""
 
-        def __hash__(self) -> int:
-            return self.value
+    def __init__(self, value: int) -> None:
+        self.value = value
 
-    policy, load, _ = counting(maxsize=2)
-    changing = Changing()
-    await load(changing)
-    changing.value = 1
+    def __hash__(self) -> int:
+        return self.value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Changing) and other.value == self.value
+
+
+async def test_t44_keys_whose_hash_changed_are_still_evicted_in_their_turn() -> None:
+    policy, load, _ = counting(maxsize=3)
+    keys = [Changing(value) for value in (100, 101, 102)]
+    for key in keys:
+        await load(key)
+    keys[0].value, keys[2].value = 200, 201
     for number in range(20):
         await load(number)
-    assert policy.info().size == 2
-    assert policy.info().evictions == 19
+        assert policy.info().size == len(policy._store._order) == 3
+    assert policy.info().evictions == 20
     assert policy.snapshot()["store_failures"] == 0
+
+
+async def test_t44_a_key_that_became_another_one_does_not_stay_for_ever() -> None:
+    policy, load, calls = counting(maxsize=3)
+    older, newer = Changing(100), Changing(101)
+    await load(older)
+    await load(newer)
+    older.value = 101
+    for number in range(3):
+        await load(number)
+    assert policy.info().size == len(policy._store._order) == 3
+    assert [await load(number) for number in range(3)] == [3, 4, 5]
+    assert len(calls) == 5
+
+
+async def test_a_replaced_entry_leaves_one_key_and_one_place() -> None:
+    store = MemoryStore(2)
+    entries = [Entry(("key", number // number), number, (), 0, 10) for number in (1, 2)]
+    for entry in entries:
+        assert await store.write(entry, lambda: True) == 0
+    assert list(store._order) == [entries[1]]
+    assert entries[1].key is entries[0].key is next(iter(store._entries))
+    assert store.find(("key", 1)) is entries[1]
+    store.drop([("key", 1)])
+    assert not store._order
+    assert not store._entries
+
+
+async def test_what_is_not_wanted_is_not_put_in_memory() -> None:
+    store = MemoryStore(2)
+    assert await store.write(Entry("key", 1, ("t",), 0, 10), lambda: False) == 0
+    assert store.size() == 0
+    assert "t" not in store._tags
 
 
 def test_a_tag_index_is_bounded_where_it_is_asked_to_be() -> None:
@@ -358,41 +399,6 @@ def test_a_tag_index_is_bounded_where_it_is_asked_to_be() -> None:
 
 
 # --- Shared stores ----------------------------------------------------------------------------------
-
-
-class DictStore:
-    """A shared store; may be slow, or fail."""
-
-    def __init__(self) -> None:
-        self.entries: dict[str, tuple[float, CacheEntry]] = {}
-        self.log: list[str] = []
-        self.failing: set[str] = set()
-        self.delay = 0.0
-
-    async def _begin(self, operation: str) -> None:
-        self.log.append(operation)
-        await asyncio.sleep(self.delay)
-        if operation in self.failing:
-            raise ConnectionError(operation)
-
-    async def get(self, key: str) -> CacheEntry | None:
-        await self._begin("get")
-        found = self.entries.get(key)
-        if found is None or now() >= found[0] + found[1].keep_for:
-            return None
-        return replace(found[1], expires_in=found[0] + found[1].expires_in - now())
-
-    async def set(self, key: str, entry: CacheEntry) -> None:
-        await self._begin("set")
-        self.entries[key] = (now(), entry)
-
-    async def delete(self, key: str) -> None:
-        await self._begin("delete")
-        self.entries.pop(key, None)
-
-    async def clear(self) -> None:
-        await self._begin("clear")
-        self.entries.clear()
 
 
 def shared(store: DictStore, **options: Any) -> Any:
@@ -527,6 +533,21 @@ async def test_methods_need_a_key_with_a_shared_store() -> None:
     bound = cached(store=store, key=lambda key: key)
     assert [await bound.call(Other().get, "b"), await bound.call(Other().get, "b")] == ["b", "b"]
     assert Other.calls == 2
+
+
+async def test_the_end_of_an_instance_does_not_touch_a_shared_store() -> None:
+    store = DictStore()
+    policy, load, _ = shared(store)
+
+    class Instance:
+        pass
+
+    await load("a")
+    instance = Instance()
+    policy._keys._instances.of(instance)
+    del instance
+    gc.collect()
+    assert len(store.entries) == 1
 
 
 async def test_concurrent_callers_make_one_look_and_one_call() -> None:

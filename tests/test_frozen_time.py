@@ -77,6 +77,20 @@ async def test_t63_frozen_time_expires_a_cache_entry() -> None:
 
 
 @pytest.mark.real_time
+async def test_t63_what_was_cached_in_frozen_time_is_not_fresh_in_real_time() -> None:
+    calls: list[int] = []
+
+    @cached(ttl=60)
+    async def load() -> int:
+        calls.append(1)
+        return len(calls)
+
+    with freezegun.freeze_time("2026-01-01", real_asyncio=True):
+        assert [await load(), await load()] == [1, 1]
+    assert [await load(), await load()] == [2, 2]
+
+
+@pytest.mark.real_time
 @pytest.mark.parametrize("burst", [None, 2])
 async def test_t63_frozen_time_refills_a_limit(burst: int | None) -> None:
     limit = rate_limited(2, per=10, burst=burst, max_wait=0)
