@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Callable
 from contextlib import suppress
+from contextvars import Context
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
@@ -62,11 +64,11 @@ class AdoptedLimiter(Limiter):
             self._leak()
         return self.rule.capacity - self._level
 
-    def close(self) -> None:
-        """Do nothing: there is no straight path."""
-
-    def open(self, now: float) -> None:
-        """Do nothing: there is no straight path."""
+    def call_later(
+        self, loop: asyncio.AbstractEventLoop, wait: float, callback: Callable[[], object], context: Context
+    ) -> asyncio.TimerHandle:
+        """Set a timer in the loop, as its clock is the one that counts here."""
+        return loop.call_later(wait, callback, context=context)
 
     def _leak(self) -> None:
         self._enter_loop()

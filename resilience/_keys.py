@@ -43,6 +43,10 @@ class KeyTable(Generic[S]):
         self._make = make
         self._states: OrderedDict[Hashable, S] = OrderedDict()
         self._overflow: S | None = None
+        # The parts of `at`, for those who cannot afford a call: the state of a key if it has one of its
+        # own, and what counts that as a use.
+        self.peek: Callable[[Hashable], S | None] = self._states.get
+        self.touch: Callable[[Hashable], None] = self._states.move_to_end
 
     def at(self, key: Hashable, now: float) -> S:
         """Return the state of a key, made now if it is new."""
@@ -60,10 +64,6 @@ class KeyTable(Generic[S]):
             return self._overflow
         state = states[key] = self._make()
         return state
-
-    def peek(self, key: Hashable) -> S | None:
-        """Return the state of a key if it has one of its own, without counting that as a use."""
-        return self._states.get(key)
 
     def clear(self) -> None:
         """Forget all keys."""

@@ -11,18 +11,17 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
-from resilience import _arguments
+from resilience import _arguments, _clock
 
 if TYPE_CHECKING:
-    from resilience._line import Line
+    from asyncio import AbstractEventLoop, TimerHandle
+    from contextvars import Context
 
-SET_BACK = 10.0
-"""Seconds by which a stamp may lie in the future: a thread can be interrupted between reading the clock
-and using it. What lies further ahead was written under another clock, such as one that a test froze."""
+    from resilience._line import Line
 
 C = TypeVar("C", bound="Costly")
 L = TypeVar("L", bound="Limiter")
@@ -87,25 +86,13 @@ class Rule:
 
     Attributes:
         lock: Held while a decision is made, except on the straight path: a few lines of a wrapper that
-            admit a call without the lock, as long as that needs no more than a comparison.
-        free: Tokens of a window that the straight path may take without a look at its log.
-        since: When they were handed to it. Whoever takes one takes it after that.
-        least: Tokens that must be in a bucket for the straight path; infinite while it is off.
-        has_straight_path: Whether somebody uses the straight path at all.
+            admit a call without the lock.
+        busy: Whether somebody decides, with the lock or on a straight path that calls something. Other
+            straight paths are off as long as it is set.
+        since: When a token was taken last. A straight path with an older reading of the clock is off.
     """
 
-    __slots__ = (
-        "capacity",
-        "free",
-        "has_straight_path",
-        "least",
-        "lock",
-        "per",
-        "per_second",
-        "rate",
-        "since",
-        "whole",
-    )
+    __slots__ = ("busy", "capacity", "lock", "per", "per_second", "rate", "since", "whole")
 
     def __init__(self, rate: float, per: float, capacity: float, *, whole: bool) -> None:
         self.rate = rate
@@ -114,10 +101,8 @@ class Rule:
         self.whole = whole
         self.per_second = _quotient(rate, per)
         self.lock = Lock()
-        self.has_straight_path = False
-        self.free = 0
+        self.busy = False
         self.since = -math.inf
-        self.least = math.inf
 
     def check_cost(self, name: str, cost: object) -> float:
         """Return a cost that the rule can ever allow."""
@@ -165,13 +150,11 @@ class Limiter(ABC):
     def available(self, now: float) -> float:
         """Return the number of tokens that may be taken now."""
 
-    @abstractmethod
-    def close(self) -> None:
-        """Turn the straight path off."""
-
-    @abstractmethod
-    def open(self, now: float) -> None:
-        """Let callers take the straight path."""
+    def call_later(
+        self, loop: AbstractEventLoop, wait: float, callback: Callable[[], object], context: Context
+    ) -> TimerHandle:
+        """Set a timer for the end of a `wait`."""
+        return _clock.call_later(loop, wait, callback, context)
 
 
 class KeyedLimiter(Limiter):

@@ -14,14 +14,14 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 from collections import Counter
-from collections.abc import Callable
 from contextlib import suppress
 from contextvars import Context
-from types import TracebackType
 
 from resilience import _clock, _deadline
-from resilience._limiters import Limiter, Queue
+from resilience._limiters import Limiter, Queue, Rule
+from resilience._loops import run_in, running_loop
 
 RANG_EARLY = 0.001
 """Seconds to the next alarm at least after one that rang too early: because the policies' clock stands
@@ -29,34 +29,34 @@ still, as a frozen one does while the loop's runs on, or because the loop counts
 
 
 class Exclusive:
-    """The right to decide about a limiter alone: its lock is held, and its straight path is off.
+    """The right to decide about the limiters of a rule alone: its lock is held, its straight paths are off.
 
     Entering it returns the time.
     """
 
-    __slots__ = ("_limiter", "_now")
+    __slots__ = ("_rule",)
 
-    def __init__(self, limiter: Limiter) -> None:
-        self._limiter = limiter
+    def __init__(self, rule: Rule) -> None:
+        self._rule = rule
 
     def __enter__(self) -> float:
-        rule = self._limiter.rule
+        rule, mine = self._rule, False
         rule.lock.acquire()
-        if rule.has_straight_path:
-            self._limiter.close()
-        now = self._now = _clock.monotonic()
-        return now
+        try:
+            while (
+                rule.busy
+            ):  # with a few lines in another thread, which go on as soon as this one lets them
+                time.sleep(_clock.SHORTEST_WAIT)
+            mine = rule.busy = True
+            return _clock.monotonic()
+        except BaseException:
+            rule.busy = rule.busy and not mine
+            rule.lock.release()
+            raise
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        rule = self._limiter.rule
-        if rule.has_straight_path and self._limiter.line is None:
-            self._limiter.open(self._now)
-        rule.lock.release()
+    def __exit__(self, *error: object) -> None:
+        self._rule.busy = False
+        self._rule.lock.release()
 
 
 class Waiter:
@@ -83,10 +83,10 @@ class Waiter:
 
 
 def arrive(limiter: Limiter, cost: float, now: float, max_wait: float | None) -> Waiter | float:
-    """Admit a caller, refuse it, or put it in line. Call it with the limiter's lock held.
+    """Admit a caller, refuse it, or put it in line. Call it in `Exclusive`.
 
     Args:
-        limiter: The limiter, whose straight path is off.
+        limiter: The limiter.
         cost: The tokens that the caller asks for.
         now: The time.
         max_wait: The longest time that the caller may wait, in seconds; its deadline may come sooner.
@@ -132,7 +132,7 @@ async def turn(waiter: Waiter) -> None:
 def _leave(waiter: Waiter) -> None:
     """Pass on what a caller has, its tokens or its place."""
     limiter = waiter.limiter
-    with Exclusive(limiter) as now:
+    with Exclusive(limiter.rule) as now:
         if waiter.taken_at is not None:
             limiter.give_back(waiter.cost, waiter.taken_at)
         elif limiter.line is not None:
@@ -188,14 +188,14 @@ class Line:
 
     def serve(self, now: float) -> None:
         """Admit everyone whose turn has come, and see to it that the next turn is not missed."""
-        here = _running_loop()
+        here = running_loop()
         while self.queue:
             first = self._first
             if not first.is_gone:
                 if not self._limiter.take(now, first.cost):
                     break
                 first.taken_at = now
-                if not _run_in(first.loop, here, first.wake):
+                if not run_in(first.loop, here, first.wake):
                     self._limiter.give_back(first.cost, now)
             self.discard(first)
         if self.queue:
@@ -218,7 +218,7 @@ class Line:
         elif alarm is None or alarm.due > now + wait + _clock.SHORTEST_WAIT:
             # Timers belong to the thread of their loop: have it set a new one.
             self._alarms[loop] = _Alarm(now, alarm.timer if alarm else None)
-            if not _run_in(loop, here, lambda: self._ring(loop)):
+            if not run_in(loop, here, lambda: self._ring(loop)):
                 self.serve(now)
 
     def _set_alarm(self, loop: asyncio.AbstractEventLoop, now: float, wait: float) -> None:
@@ -228,12 +228,12 @@ class Line:
             alarm.cancel()
         wait = max(wait, self._shortest)
         # In a context of its own: it is for all, and shall not keep the context of one caller.
-        timer = loop.call_later(wait, self._ring, loop, context=Context())
+        timer = self._limiter.call_later(loop, wait, lambda: self._ring(loop), Context())
         self._alarms = {each: alarm for each, alarm in self._alarms.items() if not each.is_closed()}
         self._alarms[loop] = _Alarm(now + wait, timer)
 
     def _ring(self, loop: asyncio.AbstractEventLoop) -> None:
-        with Exclusive(self._limiter) as now:
+        with Exclusive(self._limiter.rule) as now:
             alarm = self._alarms.pop(loop, None)
             if alarm is not None:
                 alarm.cancel()
@@ -248,27 +248,6 @@ class Line:
 
     def _end(self, here: asyncio.AbstractEventLoop | None) -> None:
         for loop, alarm in self._alarms.items():
-            _run_in(loop, here, alarm.cancel)
+            run_in(loop, here, alarm.cancel)
         self._alarms = {}
         self._limiter.line = None
-
-
-def _running_loop() -> asyncio.AbstractEventLoop | None:
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None
-
-
-def _run_in(
-    loop: asyncio.AbstractEventLoop, here: asyncio.AbstractEventLoop | None, callback: Callable[[], object]
-) -> bool:
-    """Run a callback in a loop, at once if this is it; return whether the loop is still open."""
-    if loop is here:
-        callback()
-        return True
-    try:
-        loop.call_soon_threadsafe(callback)
-    except RuntimeError:
-        return False
-    return True

@@ -15,15 +15,20 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeAlias, TypeVar, cast, over
 
 from resilience import _arguments, _clock, _events
 from resilience._async_limiter import adopt, is_async_limiter
-from resilience._callables import as_async
 from resilience._errors import RateLimitExceededError
 from resilience._interpreter import HAS_GIL
 from resilience._keys import KeyTable
 from resilience._limiters import KeyedLimiter, Limiter
 from resilience._line import Exclusive, Waiter, arrive, turn
 from resilience._policy import Policy
-from resilience._rate_limit_door import Door
-from resilience._rate_limit_wrappers import guard, guard_bucket, guard_keyed, guard_window
+from resilience._rate_limit_door import Door, LimitOfKey, give_all_back, state_of
+from resilience._rate_limit_wrappers import (
+    guard,
+    guard_bucket,
+    guard_keyed_bucket,
+    guard_keyed_window,
+    guard_window,
+)
 from resilience._sliding_window import SlidingWindow
 from resilience._token_bucket import LeakyBucket, TokenBucket
 
@@ -96,12 +101,12 @@ class RateLimit(Door, Policy):
     def reset(self) -> None:
         """Give all tokens back, of all keys, and let those who wait through as far as they fit."""
         if self._table is None:
-            _reset(self._limiter)
+            give_all_back(self._limiter)
             return
-        with self.rule.lock:
+        with Exclusive(self.rule):
             limiters = list(self._table)
         for limiter in limiters:
-            _reset(limiter)
+            give_all_back(limiter)
 
     def snapshot(self) -> dict[str, Any]:
         """Return its state as plain data: what is available, and how many callers wait.
@@ -111,8 +116,8 @@ class RateLimit(Door, Policy):
         rule = self.rule
         facts = {"rate": rule.rate, "per": rule.per, "capacity": rule.capacity}
         if self._table is None:
-            return {**facts, **_state(self._limiter)}
-        with rule.lock:
+            return {**facts, **state_of(self._limiter)}
+        with Exclusive(rule):
             waiting = sum(len(each.line.queue) for each in self._table if each.line is not None)
             return {**facts, "keys": len(self._table), "waiting": waiting}
 
@@ -151,75 +156,30 @@ class RateLimit(Door, Policy):
         """
         if self._table is not None:
             raise TypeError("a policy with key= has a limit for each key: use policy.at(key)")
-        with Exclusive(self._limiter) as now:
+        with Exclusive(self.rule) as now:
             return arrive(self._limiter, cost, now, max_wait)
 
+    def arrive_at(self, key: Hashable, cost: float, max_wait: float | None) -> Waiter | float:
+        """Ask for tokens of a key; see `_line.arrive`."""
+        table = cast("KeyTable[KeyedLimiter]", self._table)
+        with Exclusive(self.rule) as now:
+            return arrive(table.at(key, now), cost, now, max_wait)
+
     def _wrap(self, function: Callable[P, Awaitable[R]], name: str) -> Callable[P, Awaitable[R]]:
+        if not HAS_GIL or self.config.cost != 1:
+            return guard(self, function, name)
+        limiter = self._limiter
         if self._table is not None:
-            return guard_keyed(self, function, name, self._table)
-        if HAS_GIL and self.config.cost == 1:
-            if isinstance(self._limiter, SlidingWindow):
-                return guard_window(self, function, name, self._limiter)
-            if isinstance(self._limiter, TokenBucket):
-                return guard_bucket(self, function, name, self._limiter)
+            if isinstance(limiter, SlidingWindow):
+                return guard_keyed_window(
+                    self, function, name, cast("KeyTable[SlidingWindow]", self._table)
+                )
+            return guard_keyed_bucket(self, function, name, cast("KeyTable[TokenBucket]", self._table))
+        if isinstance(limiter, SlidingWindow):
+            return guard_window(self, function, name, limiter)
+        if isinstance(limiter, TokenBucket):
+            return guard_bucket(self, function, name, limiter)
         return guard(self, function, name)
-
-
-class LimitOfKey(Door):
-    """The limit of one key of a policy; made by `RateLimit.at`.
-
-    It may be kept: it does not hold the key's place in the table. Safe for concurrent tasks, threads
-    and event loops.
-    """
-
-    def __init__(self, policy: RateLimit, table: KeyTable[KeyedLimiter], key: Hashable) -> None:
-        self._keyed = policy
-        self._table = table
-        self._key = key
-
-    async def call(self, function: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Call a function when it is the turn of the key.
-
-        Returns:
-            What the function returns.
-
-        Raises:
-            RateLimitExceededError: If the turn would come later than ``max_wait`` or the deadline.
-            TypeError: If ``function`` is not an async callable.
-        """
-        guarded = as_async(function)
-        async with self:
-            return await guarded(*args, **kwargs)
-
-    def reset(self) -> None:
-        """Give the key's tokens back, and let those who wait through as far as they fit."""
-        limiter = self._known()
-        if limiter is not None:
-            _reset(limiter)
-
-    def snapshot(self) -> dict[str, Any]:
-        """Return the key's state as plain data: what is available, and how many callers wait."""
-        rule = self._keyed.rule
-        limiter = self._known()
-        state = {"available": rule.capacity, "waiting": 0} if limiter is None else _state(limiter)
-        return {"rate": rule.rate, "per": rule.per, "capacity": rule.capacity, **state}
-
-    def __repr__(self) -> str:
-        return f"{self._keyed!r}.at({self._key!r})"
-
-    @property
-    def _policy(self) -> RateLimit:
-        return self._keyed
-
-    def arrive(self, cost: float, max_wait: float | None) -> Waiter | float:
-        """Ask for tokens of the key; see `_line.arrive`."""
-        with self._keyed.rule.lock:
-            now = _clock.monotonic()
-            return arrive(self._table.at(self._key, now), cost, now, max_wait)
-
-    def _known(self) -> KeyedLimiter | None:
-        with self._keyed.rule.lock:
-            return self._table.peek(self._key)
 
 
 @overload
@@ -334,16 +294,3 @@ def _given(value: object) -> Limiter | None:
 
 def _made(rate: Any, per: _arguments.Seconds, burst: float | None) -> Limiter:
     return SlidingWindow(rate, per) if burst is None else TokenBucket(rate, per, burst)
-
-
-def _reset(limiter: Limiter) -> None:
-    with Exclusive(limiter) as now:
-        limiter.reset()
-        if limiter.line is not None:
-            limiter.line.serve(now)
-
-
-def _state(limiter: Limiter) -> dict[str, Any]:
-    with Exclusive(limiter) as now:
-        waiting = 0 if limiter.line is None else len(limiter.line.queue)
-        return {"available": limiter.available(now), "waiting": waiting}

@@ -1,9 +1,10 @@
 """The wrappers of `rate_limited`: past the limit while nobody waits, into the line otherwise.
 
-Two of them have a straight path, which admits a call without the lock: between the comparison and the
-last store there is no call, after which CPython with the GIL might switch to another thread. The clock is
-read before. While somebody waits or decides, the straight path is off; builds without the GIL do not
-have it. The other wrappers always take the lock.
+Where a call costs one token there is a straight path, which admits it without the lock. It relies on the
+GIL, with which CPython switches threads only at calls and jumps. Without a key, there is no call between
+the comparison and the last store. With a key there is, so the path says that it is busy first; between
+the look whether somebody else is and that, there is no call. Whoever has the lock waits until nobody is
+busy, and then is busy itself: see `Exclusive`. Builds without the GIL have no straight path.
 """
 
 from __future__ import annotations
@@ -13,11 +14,9 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar, cast
 
 from resilience import _clock
 from resilience._keys import KeyTable
-from resilience._limiters import KeyedLimiter
-from resilience._line import arrive
 from resilience._policy import switch
 from resilience._sliding_window import SlidingWindow
-from resilience._token_bucket import TokenBucket
+from resilience._token_bucket import ONE, TokenBucket
 
 if TYPE_CHECKING:
     from resilience._rate_limit import RateLimit
@@ -31,14 +30,14 @@ def guard_window(
 ) -> Callable[P, Awaitable[R]]:
     """Guard a function whose calls cost one token of a window."""
     rule, log, max_wait = window.rule, window.log.append, policy.config.max_wait
-    rule.has_straight_path = True
 
     async def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
         if not (policy.enabled and switch.active):
             return await function(*args, **kwargs)
         now = _clock.monotonic()
-        if rule.free and now >= rule.since:
-            rule.free -= 1
+        if window.free and now >= rule.since and not rule.busy:
+            window.free -= 1
+            rule.since = now
             log(now)
             return await function(*args, **kwargs)
         if place := policy.arrive(1, max_wait):
@@ -54,7 +53,6 @@ def guard_bucket(
     """Guard a function whose calls cost one token of a bucket."""
     rule, max_wait = bucket.rule, policy.config.max_wait
     per_second, capacity = rule.per_second, float(rule.capacity)
-    rule.has_straight_path = True
 
     async def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
         if not (policy.enabled and switch.active):
@@ -63,7 +61,7 @@ def guard_bucket(
         tokens = bucket.tokens + (now - bucket.at) * per_second
         if tokens > capacity:
             tokens = capacity
-        if tokens >= rule.least:
+        if tokens >= ONE and bucket.line is None and not rule.busy:
             bucket.tokens = tokens - 1.0
             bucket.at = now
             return await function(*args, **kwargs)
@@ -74,51 +72,94 @@ def guard_bucket(
     return wrapper
 
 
-def guard(policy: RateLimit, function: Callable[P, Awaitable[R]], name: str) -> Callable[P, Awaitable[R]]:
-    """Guard a function whose calls may cost anything."""
-    max_wait = policy.config.max_wait
+def guard_keyed_window(
+    policy: RateLimit, function: Callable[P, Awaitable[R]], name: str, table: KeyTable[SlidingWindow]
+) -> Callable[P, Awaitable[R]]:
+    """Guard a function whose calls cost one token of the window of their key."""
+    config, rule, peek, touch = policy.config, policy.rule, table.peek, table.touch
+    key, max_wait = cast("Callable[..., Hashable]", config.key), config.max_wait
 
     async def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
-        if policy.enabled and switch.active and (cost := policy.cost_of(*args, **kwargs)):
-            started = _clock.monotonic()
-            if place := policy.arrive(cost, max_wait):
-                await policy.take_turn(place, started, name)
+        if not (policy.enabled and switch.active):
+            return await function(*args, **kwargs)
+        which = key(*args, **kwargs)
+        if not rule.busy:
+            rule.busy = True
+            fits = False
+            try:
+                window = peek(which)
+                if window is not None and window.free:
+                    window.free -= 1
+                    window.log.append(_clock.monotonic())
+                    fits = True
+                    touch(which)
+            except TypeError:  # a key that cannot be one; the table tells
+                pass
+            finally:
+                rule.busy = False
+            if fits:
+                return await function(*args, **kwargs)
+        now = _clock.monotonic()
+        if place := policy.arrive_at(which, 1, max_wait):
+            await policy.take_turn(place, now, name)
         return await function(*args, **kwargs)
 
     return wrapper
 
 
-def guard_keyed(
-    policy: RateLimit,
-    function: Callable[P, Awaitable[R]],
-    name: str,
-    table: KeyTable[KeyedLimiter],
+def guard_keyed_bucket(
+    policy: RateLimit, function: Callable[P, Awaitable[R]], name: str, table: KeyTable[TokenBucket]
 ) -> Callable[P, Awaitable[R]]:
-    """Guard a function whose calls have a limit for each key."""
-    config, lock, at = policy.config, policy.rule.lock, table.at
+    """Guard a function whose calls cost one token of the bucket of their key."""
+    config, rule, peek, touch = policy.config, policy.rule, table.peek, table.touch
     key, max_wait = cast("Callable[..., Hashable]", config.key), config.max_wait
-    cost_of = policy.cost_of if callable(config.cost) else None
-    cost = policy.cost_of() if cost_of is None else 0
+    per_second, capacity = rule.per_second, float(rule.capacity)
 
     async def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
         if not (policy.enabled and switch.active):
             return await function(*args, **kwargs)
-        tokens = cost if cost_of is None else cost_of(*args, **kwargs)
-        if not tokens:
-            return await function(*args, **kwargs)
         which = key(*args, **kwargs)
-        lock.acquire()  # not `with`, which takes three times as long
-        try:
-            now = _clock.monotonic()
-            limiter = at(which, now)
-            if limiter.line is None and limiter.take(now, tokens):
-                place = None
-            else:
-                place = arrive(limiter, tokens, now, max_wait)
-        finally:
-            lock.release()
-        if place:
+        now = _clock.monotonic()
+        if not rule.busy:
+            rule.busy = True
+            fits = False
+            try:
+                bucket = peek(which)
+                if bucket is not None and bucket.line is None:
+                    tokens = bucket.tokens + (now - bucket.at) * per_second
+                    if tokens > capacity:
+                        tokens = capacity
+                    if tokens >= ONE:
+                        bucket.tokens = tokens - 1.0
+                        bucket.at = now
+                        fits = True
+                        touch(which)
+            except TypeError:  # a key that cannot be one; the table tells
+                pass
+            finally:
+                rule.busy = False
+            if fits:
+                return await function(*args, **kwargs)
+        if place := policy.arrive_at(which, 1, max_wait):
             await policy.take_turn(place, now, name)
+        return await function(*args, **kwargs)
+
+    return wrapper
+
+
+def guard(policy: RateLimit, function: Callable[P, Awaitable[R]], name: str) -> Callable[P, Awaitable[R]]:
+    """Guard a function whose calls may cost anything, and may have a key."""
+    key, max_wait = policy.config.key, policy.config.max_wait
+
+    async def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
+        if policy.enabled and switch.active and (cost := policy.cost_of(*args, **kwargs)):
+            started = _clock.monotonic()
+            if key is None:
+                place = policy.arrive(cost, max_wait)
+            else:
+                place = policy.arrive_at(key(*args, **kwargs), cost, max_wait)
+            if place:
+                await policy.take_turn(place, started, name)
         return await function(*args, **kwargs)
 
     return wrapper

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import math
 from array import array
+from bisect import bisect_left, bisect_right
+from itertools import accumulate
 from typing import Any
 
 from resilience import _arguments
+from resilience._clock import SET_BACK
 from resilience._limiters import (
     NOBODY,
-    SET_BACK,
     KeyedLimiter,
     Limiter,
     Queue,
@@ -24,8 +26,8 @@ from resilience._limiters import (
     whole_if_equal,
 )
 
-AT_ONCE = 128
-"""How many admissions are handed to the straight path at a time at most, and forgotten at least."""
+AT_ONCE = 64
+"""How many tokens are taken at the least, if there are so many, before those that have left are counted."""
 
 
 class SlidingWindow(KeyedLimiter):
@@ -48,7 +50,7 @@ class SlidingWindow(KeyedLimiter):
         >>> read, write = rate_limited(quota), rate_limited(quota, cost=5)
     """
 
-    __slots__ = ("_start", "log")
+    __slots__ = ("free", "log", "start")
 
     def __init__(self, rate: float, per: _arguments.Seconds = 1.0) -> None:
         tokens = _arguments.whole("rate", whole_if_equal(rate))
@@ -58,8 +60,9 @@ class SlidingWindow(KeyedLimiter):
     def begin(self, rule: Rule) -> None:
         """Start with nothing taken."""
         Limiter.__init__(self, rule)
-        self.log = array("d")  # times of admission, oldest first; those before `_start` have left
-        self._start = 0
+        self.log = array("d")  # times of admission, oldest first; those before `start` have left
+        self.start = 0
+        self.free = 0  # tokens that may be taken before the log is looked at; none while somebody waits
 
     def fresh(self) -> SlidingWindow:
         """Return an empty window of the same rule."""
@@ -69,19 +72,12 @@ class SlidingWindow(KeyedLimiter):
 
     def take(self, now: float, cost: float) -> bool:
         """Take tokens if there are enough; otherwise nothing changes."""
-        log = self.log
-        used = len(log) - self._start
-        # As many are forgotten as are logged, but only now and then.
-        if used + cost > self.rule.capacity or len(log) % AT_ONCE < cost:
-            self._forget(now, int(cost))
-            if len(log) - self._start + cost > self.rule.capacity:
-                if log[self._start] - now <= SET_BACK:
-                    return False
-                self.reset()
-        if cost == 1:
-            log.append(now)
-        else:
-            log.extend(array("d", (now,)) * int(cost))
+        count = int(cost)
+        if self.free < count and not self._set_free(now, count):
+            return False
+        self.free -= count
+        self.log.extend(array("d", (now,)) * count)
+        self.rule.since = now
         return True
 
     def wait(self, now: float, cost: float, ahead: Queue[Any] = NOBODY) -> float:
@@ -97,7 +93,7 @@ class SlidingWindow(KeyedLimiter):
         """Undo a `take`: the call never began."""
         log = self.log
         try:
-            first = last = log.index(taken_at, self._start)
+            first = last = log.index(taken_at, self.start)
         except ValueError:  # they have left the window by themselves
             return
         end = min(len(log), first + int(cost))
@@ -108,61 +104,57 @@ class SlidingWindow(KeyedLimiter):
     def reset(self) -> None:
         """Give all tokens back."""
         del self.log[:]  # not a new one: the straight path knows this one
-        self._start = 0
+        self.start = 0
 
     def available(self, now: float) -> float:
         """Return the number of tokens that may be taken now."""
-        self._forget(now, len(self.log))
+        self._forget(now)
         return self._room()
 
     def is_idle(self, now: float) -> bool:
         """Whether a new limiter would decide the same, and nobody waits."""
         return self.line is None and (not self.log or self.log[-1] + self.rule.per <= now)
 
-    def close(self) -> None:
-        """Turn the straight path off."""
-        self.rule.free = 0
-
-    def open(self, now: float) -> None:
-        """Let callers take the straight path, as long as the log need not be looked at."""
-        self._forget(now, AT_ONCE)
-        self.rule.free = min(self._room(), AT_ONCE)
-        self.rule.since = now
-
     def _room(self) -> int:
-        return int(self.rule.capacity) - len(self.log) + self._start
+        return int(self.rule.capacity) - len(self.log) + self.start
 
-    def _forget(self, now: float, count: int) -> None:
-        """Forget admissions that have left the window, ``count`` or `AT_ONCE` of them at the most."""
-        log, per = self.log, self.rule.per
-        for at in log[self._start : self._start + max(count, AT_ONCE)]:
-            if at + per > now:
-                break
-            self._start += 1
-        if self._start * 4 > len(log):
-            del log[: self._start]
-            self._start = 0
+    def _set_free(self, now: float, count: int) -> bool:
+        """See how many tokens may be taken before the next look; return whether these are enough."""
+        self._forget(now)
+        room, used = self._room(), len(self.log) - self.start
+        if room < count:
+            self.free = 0
+            return False
+        # Not more than are in the log: so it stays in proportion to what is in the window.
+        self.free = min(room, max(used, count, AT_ONCE))
+        return True
+
+    def _forget(self, now: float) -> None:
+        """Forget the admissions that have left the window, or were made under another clock."""
+        log, per, first = self.log, self.rule.per, self.start
+        if first < len(log) and now < log[first] + per <= now + per + SET_BACK:
+            return
+        while first < len(log) and log[first] - now > SET_BACK:
+            first += 1
+        self.start = bisect_right(log, now, first, key=lambda at: at + per)
+        if self.start * 4 > len(log):
+            del log[: self.start]
+            self.start = 0
 
     def _leaves(self, count: int) -> float:
         """Return when ``count`` tokens are free, if nobody takes one before."""
         used = count - self._room()
-        return self.log[self._start + used - 1] + self.rule.per if used > 0 else -math.inf
+        return self.log[self.start + used - 1] + self.rule.per if used > 0 else -math.inf
 
     def _turn_after(self, ahead: Queue[Any], cost: float) -> float:
-        """Return when a caller gets its turn, by playing through the turns of those ahead."""
-        capacity = self.rule.capacity
-        turns: list[tuple[int, float]] = []  # for each one ahead: the tokens taken up to it, and when
-        due, taken, earlier = -math.inf, 0, 0
-        for each in (*(caller.cost for caller in ahead), cost):
-            taken += int(each)
-            if taken <= capacity:
-                due = self._leaves(taken)
-            else:
-                while turns[earlier][0] < taken - capacity:
-                    earlier += 1
-                due = turns[earlier][1] + self.rule.per
-            turns.append((taken, due))
-        return due
+        """Return when a caller gets its turn, whatever those ahead ask for."""
+        taken = list(accumulate(caller.cost for caller in ahead))
+        needed, periods = taken[-1] + cost, 0
+        # Each gets its turn one period after the one who takes the token that it needs last.
+        while needed > self.rule.capacity:
+            needed = taken[bisect_left(taken, needed - self.rule.capacity)]
+            periods += 1
+        return self._leaves(int(needed)) + periods * self.rule.per
 
     def __repr__(self) -> str:
         return f"SlidingWindow({self.rule.rate}, per={self.rule.per})"

@@ -12,12 +12,14 @@ import math
 from typing import Any
 
 from resilience import _arguments
-from resilience._limiters import NOBODY, SET_BACK, KeyedLimiter, Limiter, Queue, Rule, seconds_until
+from resilience._clock import SET_BACK
+from resilience._limiters import NOBODY, KeyedLimiter, Limiter, Queue, Rule, seconds_until
 
 RESIDUE = 1e-9
 """Tokens that may be missing through rounding; they are owed, so they cannot add up."""
 
 ONE = 1 - RESIDUE
+"""Tokens that must be there to take one."""
 
 
 class TokenBucket(KeyedLimiter):
@@ -85,9 +87,10 @@ class TokenBucket(KeyedLimiter):
             due = math.nextafter(due, math.inf)
         return seconds_until(due, now)
 
-    def give_back(self, cost: float, taken_at: float) -> None:  # noqa: ARG002 - when it was taken does not matter
+    def give_back(self, cost: float, taken_at: float) -> None:
         """Undo a `take`: the call never began."""
-        self.tokens += cost
+        # What dripped in until others took may have had room only because these tokens were away.
+        self.tokens += max(cost - (self.at - taken_at) * self.rule.per_second, 0)
 
     def reset(self) -> None:
         """Give all tokens back."""
@@ -95,20 +98,14 @@ class TokenBucket(KeyedLimiter):
 
     def available(self, now: float) -> float:
         """Return the number of tokens that may be taken now."""
+        if self.at - now > SET_BACK:
+            return self.rule.capacity
         tokens = self.tokens + (now - self.at) * self.rule.per_second
         return min(max(tokens, 0), self.rule.capacity)
 
     def is_idle(self, now: float) -> bool:
         """Whether a new limiter would decide the same, and nobody waits."""
         return self.line is None and self.available(now) >= self.rule.capacity
-
-    def close(self) -> None:
-        """Turn the straight path off."""
-        self.rule.least = math.inf
-
-    def open(self, now: float) -> None:  # noqa: ARG002 - the straight path reads the clock itself
-        """Let callers take the straight path."""
-        self.rule.least = ONE
 
     def __repr__(self) -> str:
         return f"TokenBucket({self.rule.rate}, per={self.rule.per}, burst={self.rule.capacity})"
@@ -140,7 +137,7 @@ class LeakyBucket(TokenBucket):
     __slots__ = ()
 
     def __init__(self, rate: float, per: _arguments.Seconds = 1.0) -> None:
-        super().__init__(rate, per)
+        super().__init__(rate, per, burst=rate)
 
     def __repr__(self) -> str:
         return f"LeakyBucket({self.rule.rate}, per={self.rule.per})"

@@ -1,10 +1,12 @@
 """State per key: bounded, and no penalty is ever forgiven by eviction."""
 
 import random
+import tracemalloc
 
 import pytest
 
 from resilience._keys import KeyTable
+from tests.measure_keys import FLOODS, Flood, check, drive
 
 
 class State:
@@ -107,3 +109,13 @@ def test_clear_forgets_the_overflow_too() -> None:
 def test_an_unhashable_key_says_what_is_wrong() -> None:
     with pytest.raises(TypeError, match="key= must return a hashable value, got a list"):
         KeyTable(State, 1).at([], 0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("flood", FLOODS.values(), ids=FLOODS.keys())
+def test_b16_a_flood_of_keys_neither_forgives_a_penalty_nor_grows(flood: Flood) -> None:
+    tracemalloc.start()
+    try:
+        check(drive(flood, 25_000))
+    finally:
+        tracemalloc.stop()

@@ -15,12 +15,14 @@ import freezegun
 import pytest
 
 from resilience import RateLimit, SlidingWindow, TokenBucket, rate_limited
+from resilience._line import Waiter
 from tests.support.virtual_time import advance, now, settle
 
 MAKE: dict[str, Callable[..., RateLimit]] = {
     "window": lambda rate, **rest: rate_limited(rate, **rest),
     "bucket": lambda rate, **rest: rate_limited(rate, burst=rate, **rest),
-    "key": lambda rate, **rest: rate_limited(rate, key=lambda *args: 0, **rest),
+    "window of a key": lambda rate, **rest: rate_limited(rate, key=lambda *args: 0, **rest),
+    "bucket of a key": lambda rate, **rest: rate_limited(rate, burst=rate, key=lambda *args: 0, **rest),
 }
 every_kind = pytest.mark.parametrize("make", MAKE.values(), ids=MAKE.keys())
 Served = list[tuple[float, object]]
@@ -177,7 +179,7 @@ async def test_t5_granted_and_cancelled_before_it_ran_passes_the_token_on(
 
 
 @every_kind
-async def test_a_place_that_becomes_free_moves_the_others_up(make: Callable[..., RateLimit]) -> None:
+async def test_b15_a_place_that_becomes_free_moves_the_others_up(make: Callable[..., RateLimit]) -> None:
     policy, served = make(2, per=10), []
     await door(policy).acquire()
     await asyncio.sleep(4)
@@ -189,6 +191,25 @@ async def test_a_place_that_becomes_free_moves_the_others_up(make: Callable[...,
     await light
     assert served == [(10 if policy.config.burst is None else pytest.approx(5), "light")]
     assert pending_timers() == 0
+
+
+@every_kind
+async def test_b15_those_who_give_up_leave_nothing_behind(make: Callable[..., RateLimit]) -> None:
+    policy = make(1, per=100)
+    await door(policy).acquire()
+    for _ in range(3):
+        tasks = [asyncio.create_task(door(policy).acquire()) for _ in range(100)]
+        await asyncio.sleep(1)
+        assert pending_timers() == 1
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        assert pending_timers() == 0
+    del tasks, task
+    gc.collect()
+    assert not [each for each in gc.get_objects() if isinstance(each, Waiter)]
+    await asyncio.sleep(97)
+    assert door(policy).try_acquire()
 
 
 @every_kind
@@ -221,21 +242,105 @@ async def test_a_new_caller_finds_those_served_whose_turn_has_come() -> None:
 
 
 async def test_an_older_reading_of_the_clock_is_not_logged(monkeypatch: pytest.MonkeyPatch) -> None:
-    window = SlidingWindow(1, 1)
+    window = SlidingWindow(2, 1)
     policy = rate_limited(window)
 
     @policy
     async def call() -> None: ...
 
-    await call()
+    await policy.acquire(2)
     advance(1)
-    policy.reset()  # somebody decides at 1.0, and hands a token to the straight path
-    assert window.rule.free == 1
+    await policy.acquire()  # somebody decides at 1.0, and leaves one to the straight path
+    assert window.free == 1
     readings = iter([0.5])
     with monkeypatch.context() as patch:
         patch.setattr("resilience._clock.monotonic", lambda: next(readings, 1.0))
         await call()
-    assert list(window.log) == [1.0]
+    assert list(window.log)[window.start :] == [1.0, 1.0]
+
+
+async def test_the_log_of_a_window_is_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    window = SlidingWindow(10, 10)
+
+    @rate_limited(window)
+    async def call() -> None: ...
+
+    readings = iter([1.0, 1.0, 2.0, 1.5])
+    with monkeypatch.context() as patch:
+        patch.setattr("resilience._clock.monotonic", lambda: next(readings, 3.0))
+        for _ in range(3):
+            await call()  # the third was interrupted after it read 1.5
+    assert list(window.log) == [1.0, 2.0, 3.0]
+
+
+def broken(*args: object) -> float:
+    raise MemoryError
+
+
+@pytest.mark.parametrize("part", ["resilience._clock.monotonic", "resilience.SlidingWindow.take"])
+async def test_an_error_in_a_decision_does_not_keep_the_lock(
+    part: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy = rate_limited(5)
+    with monkeypatch.context() as patch:
+        patch.setattr(part, broken)
+        with pytest.raises(MemoryError):
+            policy.try_acquire()
+    assert not policy.rule.lock.locked()
+    assert not policy.rule.busy
+    assert policy.try_acquire()
+
+
+@pytest.mark.parametrize("kind", MAKE)
+def test_who_decides_waits_for_the_one_who_is_busy(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    policy = MAKE[kind](5)
+    policy.rule.busy = True  # as a thread that was interrupted on a straight path
+
+    def goes_on(seconds: float) -> None:
+        assert seconds == 1e-6
+        assert policy.rule.lock.locked()
+        policy.rule.busy = False
+
+    monkeypatch.setattr(time, "sleep", goes_on)
+    assert door(policy).try_acquire()
+    assert not policy.rule.busy
+
+
+def test_who_is_interrupted_while_another_one_is_busy_does_not_keep_the_lock(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    policy = rate_limited(5)
+    policy.rule.busy = True
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "sleep", broken)
+        with pytest.raises(MemoryError):
+            policy.try_acquire()
+    assert policy.rule.busy, "the other one still is"
+    assert not policy.rule.lock.locked()
+
+
+@every_kind
+async def test_while_somebody_is_busy_the_straight_paths_are_off(
+    make: Callable[..., RateLimit], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy, arrivals = make(5), []
+
+    @policy
+    async def call() -> None: ...
+
+    await call()
+
+    def another_thread_goes_on(seconds: float) -> None:
+        arrivals.append(seconds)
+        policy.rule.busy = False
+
+    monkeypatch.setattr(time, "sleep", another_thread_goes_on)
+    policy.rule.busy = True
+    await call()
+    assert len(arrivals) == 1
+    assert not policy.rule.busy
+    await call()
+    assert len(arrivals) == 1
 
 
 async def test_a_key_whose_waiter_is_due_is_not_evicted() -> None:
@@ -414,10 +519,10 @@ def test_t64_four_threads_keep_to_the_exact_window(has_gil: bool, monkeypatch: p
         assert later >= earlier + per
 
 
-def forget_and_keep(window: SlidingWindow, at: float, count: int) -> None:
+def forget_and_keep(window: SlidingWindow, at: float) -> None:
     """Forget what has left the window, but leave it in the log."""
-    while window._start < len(window.log) and window.log[window._start] + window.rule.per <= at:
-        window._start += 1
+    while window.start < len(window.log) and window.log[window.start] + window.rule.per <= at:
+        window.start += 1
 
 
 @every_kind
@@ -661,6 +766,26 @@ def test_reset_from_a_thread_without_a_loop() -> None:
     thread.join()
 
 
+def test_a_closed_loop_is_not_remembered() -> None:
+    policy = rate_limited(1, per=1000)
+    closed, live = asyncio.new_event_loop(), asyncio.new_event_loop()
+
+    async def wait_in_line() -> asyncio.Task[float]:
+        policy.try_acquire()
+        task = asyncio.create_task(policy.acquire())
+        await asyncio.sleep(0)
+        return task
+
+    abandoned = closed.run_until_complete(wait_in_line())
+    abandoned._log_destroy_pending = False
+    closed.close()
+    waiting = live.run_until_complete(wait_in_line())
+    assert list(policy._limiter.line._alarms) == [live]
+    waiting.cancel()
+    live.run_until_complete(asyncio.wait([waiting]))
+    live.close()
+
+
 class LateClosedLoop:
     """A loop that is closed just after one looked whether it is."""
 
@@ -688,4 +813,38 @@ async def test_a_loop_that_closes_in_the_midst_of_a_decision_is_passed_over() ->
         tasks[number].cancel()
     await asyncio.wait(tasks)
     assert policy.snapshot()["waiting"] == 0
+    assert pending_timers() == 0
+
+
+class OtherLoop:
+    """A loop of another thread, which has not come to what it was asked to do."""
+
+    def __init__(self) -> None:
+        self.asked: list[Callable[[], object]] = []
+
+    def is_closed(self) -> bool:
+        return False
+
+    def call_soon_threadsafe(self, callback: Callable[[], object]) -> None:
+        self.asked.append(callback)
+
+
+async def test_what_another_loop_is_asked_too_late_does_no_harm() -> None:
+    policy, served = rate_limited(2, per=10), []
+    await policy.acquire(2)
+    tasks = [start(policy, 1, name, served) for name in range(2)]
+    await settle()
+    line, other = policy._limiter.line, OtherLoop()
+    second = list(line.queue)[1]
+    line._loops[second.loop] -= 1
+    line._loops[other] += 1
+    second.loop = other
+    tasks[0].cancel()
+    await asyncio.wait([tasks[0]])
+    assert len(other.asked) == 1, "to look after the line, as its caller is the first now"
+    policy.reset()
+    for callback in other.asked:
+        callback()
+    await tasks[1]
+    assert served == [(0, 1)]
     assert pending_timers() == 0

@@ -567,9 +567,43 @@ async def test_with_keys_the_policy_itself_takes_none() -> None:
         limit.at([])
 
 
-async def test_a_key_must_be_hashable() -> None:
+@pytest.mark.parametrize("burst", [None, 1])
+@pytest.mark.parametrize("cost", [1, lambda value: 1])
+async def test_a_key_must_be_hashable(burst: int | None, cost: Any) -> None:
+    limit = rate_limited(1, burst=burst, cost=cost, key=lambda value: value)
+    guarded = limit(echo)
+    assert await guarded(1) == 1
     with pytest.raises(TypeError, match="key= must return a hashable value, got a list"):
-        await rate_limited(1, key=lambda value: [value]).call(echo, 1)
+        await guarded([])
+    assert not limit.rule.busy
+
+
+@pytest.mark.parametrize("burst", [None, 2])
+@pytest.mark.parametrize("key", [None, lambda *args: "all"])
+async def test_a_call_that_costs_one_passes_without_the_lock_while_nobody_waits(
+    burst: int | None, key: Any
+) -> None:
+    limit = rate_limited(2, per=100, burst=burst, key=key)
+    guarded = limit(echo)
+    await guarded()
+    limit.rule.lock = None  # the second one would fail if it wanted it
+    await guarded()
+    with pytest.raises(AttributeError):
+        await guarded()
+
+
+@pytest.mark.parametrize("burst", [None, 1])
+async def test_switched_off_no_key_is_limited(burst: int | None) -> None:
+    limit = rate_limited(1, per=1000, burst=burst, max_wait=0, key=lambda value: value)
+    guarded = limit(echo)
+    assert await guarded(1) == 1
+    limit.enabled = False
+    assert await guarded(1) == 1
+    limit.enabled = True
+    with inactive():
+        assert await guarded(1) == 1
+    with pytest.raises(RateLimitExceededError):
+        await guarded(1)
 
 
 async def test_cost_and_key_together() -> None:
@@ -679,13 +713,19 @@ def test_t64_an_async_limiter_in_a_second_live_loop_is_a_clear_error() -> None:
 @pytest.mark.parametrize("make", [LeakyBucket, AsyncLimiter])
 def test_t64_three_loops_one_after_another(make: Callable[[float, float], Any]) -> None:
     limit = rate_limited(make(5, 0.1))
+    order: list[int] = []
+
+    async def call(number: int) -> float:
+        waited = await limit.acquire()
+        order.append(number)
+        return waited
 
     async def main() -> list[float]:
-        return await asyncio.gather(*(limit.acquire() for _ in range(10)))
+        return await asyncio.gather(*(call(number) for number in range(10)))
 
     for run in range(3):
         waits = asyncio.run(main())
-        assert waits == sorted(waits)
+        assert order == [*range(10)] * (run + 1)
         assert 0 < waits[-1] < 5
         if run:
             assert sum(wait > 0 for wait in waits) >= 8, "the level stays when the loop goes"
