@@ -3,19 +3,33 @@
 import asyncio
 import functools
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from types import CoroutineType
 from typing import Any, Protocol, assert_type
 
+from tenacity import stop_after_attempt, wait_fixed, wait_none
+
 from resilience import (
+    AdaptiveLimit,
+    AdaptiveThrottle,
+    Bulkhead,
+    BulkheadOfKey,
     Cached,
     CircuitBreaker,
+    DecorrelatedJitter,
+    FullJitter,
     MapErrors,
     Policy,
+    Priority,
     RateLimit,
     Retry,
+    RetryBudget,
     Stack,
+    ThrottleOfKey,
     Timeout,
     TrackMetrics,
+    adaptive_throttle,
+    bulkhead,
     cached,
     circuit_breaker,
     map_errors,
@@ -44,6 +58,11 @@ async def bare_retry(number: int) -> str:
 
 @circuit_breaker
 async def bare_breaker(number: int) -> str:
+    return str(number)
+
+
+@adaptive_throttle
+async def bare_throttle(number: int) -> str:
     return str(number)
 
 
@@ -92,6 +111,15 @@ async def called_mapped(number: int) -> str:
     return str(number)
 
 
+def urgency(number: int) -> Priority:
+    return Priority.BULK if number else Priority.HIGH
+
+
+@bulkhead(5, priority=urgency)
+async def called_bulkhead(number: int) -> str:
+    return str(number)
+
+
 @timeout(5)
 async def called_timeout(number: int) -> str:
     return str(number)
@@ -108,7 +136,7 @@ async def all_six(number: int, *, text: str = "") -> dict[str, int]:
 
 
 async def results() -> None:
-    for each in (bare_retry, bare_breaker, bare_cached, bare_metrics, bare_mapped):
+    for each in (bare_retry, bare_breaker, bare_throttle, bare_cached, bare_metrics, bare_mapped):
         assert_type(await each(1), str)
     assert_type(await bare_retry(1), str)
     assert_type(await bare_breaker(1), str)
@@ -122,12 +150,14 @@ async def results() -> None:
     assert_type(await called_metrics(1), str)
     assert_type(await called_mapped(1), str)
     assert_type(await called_timeout(1), str)
+    assert_type(await called_bulkhead(1), str)
     assert_type(await all_six(1, text="a"), dict[str, int])
     assert_type(asyncio.create_task(all_six(1)), asyncio.Task[dict[str, int]])
 
     bare_retry("1")  # type: ignore[arg-type]
     bare_cached()  # type: ignore[call-arg]
     called_limit(1, 2)  # type: ignore[call-arg]
+    called_bulkhead("1")  # type: ignore[arg-type]
     called_breaker(wrong=1)  # type: ignore[call-arg]
     all_six(1, text=2)  # type: ignore[arg-type]
     all_six(text="a")  # type: ignore[call-arg]
@@ -184,12 +214,27 @@ async def methods(service: Service) -> None:
 
 shared = retry(attempts=3)
 assert_type(shared, Retry)
+assert_type(retry(None, on=lambda error: True, wait=[1, timedelta(seconds=2)], deadline=60.0), Retry)
+assert_type(retry(wait=DecorrelatedJitter(timedelta(seconds=1), max=10), budget=RetryBudget(0.1)), Retry)
+assert_type(retry(wait=FullJitter(max=10), budget=None, wrap=True, name="fetch"), Retry)
+assert_type(retry(wait=wait_fixed(1) + wait_none(), stop=stop_after_attempt(3)), Retry)
 assert_type(rate_limited(1), RateLimit)
 assert_type(circuit_breaker(), CircuitBreaker)
+assert_type(circuit_breaker(5, recovery_timeout=[1, timedelta(seconds=2)], name="api"), CircuitBreaker)
+assert_type(circuit_breaker(recovery_timeout=FullJitter(1), abandoned_rate=1.0), CircuitBreaker)
+assert_type(circuit_breaker(recovery_timeout=wait_fixed(1), half_open_rates=(0.1, 0.5)), CircuitBreaker)
+assert_type(adaptive_throttle(1.5, window=timedelta(minutes=1), on=OSError), AdaptiveThrottle)
+assert_type(adaptive_throttle(key=len).at("a"), ThrottleOfKey)
+assert_type(AdaptiveLimit(10, algorithm="gradient", slow_call=timedelta(seconds=1)), AdaptiveLimit)
 assert_type(cached(), Cached)
 assert_type(track_metrics(), TrackMetrics)
 assert_type(map_errors(), MapErrors)
 assert_type(timeout(1), Timeout)
+assert_type(bulkhead(1, max_queue=None, max_wait=timedelta(seconds=1), priority=Priority.LOW), Bulkhead)
+assert_type(bulkhead(AdaptiveLimit(), priority=urgency, key=len), Bulkhead)
+assert_type(bulkhead(1, key=len).at("a"), BulkheadOfKey)
+bulkhead()  # type: ignore[call-arg]
+bulkhead(1, priority="low")  # type: ignore[arg-type]
 
 
 @shared
@@ -265,9 +310,16 @@ async def others() -> None:
 
 retry(attempts="3")  # type: ignore[call-overload]
 retry(tries=3)  # type: ignore[call-overload]
+retry(wait="1")  # type: ignore[arg-type]
+retry(budget=0.2)  # type: ignore[call-overload]
+retry(3, ConnectionError)  # type: ignore[call-overload]
 rate_limited()  # type: ignore[call-overload]
 rate_limited("10")  # type: ignore[call-overload]
 circuit_breaker(on=3)  # type: ignore[call-overload]
+circuit_breaker(half_open_rates=0.5)  # type: ignore[call-overload]
+circuit_breaker(unknown=1)  # type: ignore[call-overload]
+adaptive_throttle("2")  # type: ignore[call-overload]
+AdaptiveLimit(algorithm="vegas")  # type: ignore[arg-type]
 cached(ttl="60")  # type: ignore[call-overload]
 timeout()  # type: ignore[call-arg]
 timeout("5")  # type: ignore[arg-type]
