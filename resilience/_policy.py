@@ -10,14 +10,15 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
+import itertools
 import threading
 import warnings
-from abc import ABC, abstractmethod
+from abc import ABCMeta, abstractmethod
 from collections.abc import Awaitable, Callable, Generator, Sequence
 from contextlib import contextmanager
 from types import CoroutineType, FunctionType, MappingProxyType
 from typing import Any, ClassVar, ParamSpec, TypeVar, cast
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from resilience import _arguments
 from resilience._callables import as_async, is_descriptor, look_like, qualified_name
@@ -27,8 +28,21 @@ from resilience._order import order_problems
 P = ParamSpec("P")
 R = TypeVar("R")
 
+# Every policy by the number of its making. Weak: a policy lives as long as somebody uses it.
+_live: WeakValueDictionary[int, Policy] = WeakValueDictionary()
+_serial = itertools.count()
 
-class Policy(ABC):
+
+class _PolicyType(ABCMeta):
+    """Notes each policy when it is complete: another thread may look at it at once."""
+
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        policy = super().__call__(*args, **kwargs)
+        _live[next(_serial)] = policy
+        return policy
+
+
+class Policy(metaclass=_PolicyType):
     """A rule for calls and the state that the rule needs; calling it decorates a function.
 
     Every policy is safe for concurrent tasks, for several threads, and for several event loops, at
@@ -93,6 +107,10 @@ class Policy(ABC):
         """
         return self._wrap(function, self._name or use)
 
+    def snapshot(self) -> dict[str, Any]:
+        """Return state and counters as plain data, ready for JSON; empty if there are none."""
+        return {}
+
     @abstractmethod
     def _wrap(self, function: Callable[P, Awaitable[R]], name: str) -> Callable[P, Awaitable[R]]:
         """Build the wrapper; ``name`` is what its events and errors call the policy."""
@@ -109,20 +127,26 @@ class Policy(ABC):
         for field in dataclasses.fields(self.config):
             value = getattr(self.config, field.name)
             if field.default is dataclasses.MISSING:
-                shown.append(_show(value))
+                shown.append(show(value))
             elif field.repr and value != field.default:
-                shown.append(f"{field.name}={_show(value)}")
+                shown.append(f"{field.name}={show(value)}")
         return f"{self.kind}({', '.join(shown)})"
 
 
-def _show(value: object) -> str:
+def show(value: object) -> str:
     """Show a function or class by its name: an address tells a reader nothing."""
     if isinstance(value, MappingProxyType):
         pairs = cast("MappingProxyType[object, object]", value).items()
-        return f"{{{', '.join(f'{_show(key)}: {_show(each)}' for key, each in pairs)}}}"
+        return f"{{{', '.join(f'{show(key)}: {show(each)}' for key, each in pairs)}}}"
     if type(value) is tuple:
-        return f"({', '.join(map(_show, cast('tuple[object, ...]', value)))})"
+        return f"({', '.join(map(show, cast('tuple[object, ...]', value)))})"
     return getattr(value, "__qualname__", None) or repr(value)
+
+
+def live_policies() -> list[Policy]:
+    """Return the policies that somebody still holds, oldest first."""
+    found = (reference() for reference in _live.valuerefs())
+    return [policy for policy in found if policy is not None]
 
 
 # --- Decorating -------------------------------------------------------------------------------------

@@ -137,6 +137,8 @@ async def test_what_a_policy_further_in_refuses_is_rejected(registry: MetricsReg
 
 
 async def test_the_default_registry_and_the_bare_form() -> None:
+    metrics.clear()
+
     @track_metrics
     async def work() -> int:
         return 7

@@ -414,10 +414,14 @@ class Labelled(Policy):
 DEFEATED = [
     ("retry", "fallback"),
     ("retry", "cached"),
+    ("hedge", "fallback"),
+    ("hedge", "cached"),
     ("circuit_breaker", "fallback"),
     ("circuit_breaker", "cached"),
     ("bulkhead", "retry"),
+    ("bulkhead", "hedge"),
     ("rate_limited", "retry"),
+    ("rate_limited", "hedge"),
 ]
 
 
