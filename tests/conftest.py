@@ -2,12 +2,25 @@
 
 import asyncio
 import inspect
+import time
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
-from resilience import Event, set_active, subscribe
+from resilience import Event, _clock, set_active, subscribe
 from tests.support.virtual_time import run_virtually
+
+pytest_plugins = ["pytester"]
+
+# Quick: the same few examples each time. Long, by `pytest --hypothesis-profile=long`: other ones each time;
+# a failure prints what reproduces it. Neither depends on the speed of the machine or on what ran before.
+SETTINGS = settings(
+    database=None, deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.register_profile("quick", SETTINGS, max_examples=50, derandomize=True, stateful_step_count=30)
+settings.register_profile("long", SETTINGS, max_examples=10_000, derandomize=False, stateful_step_count=30)
+settings.load_profile("quick")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -32,6 +45,8 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
 def _policies_are_active() -> Iterator[None]:
     yield
     set_active(True)
+    # A patch made in virtual time is undone after it, which puts virtual time back.
+    _clock.monotonic = time.monotonic
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ EXAMPLES = sorted(
 MODULES = [
     module.name
     for package in (resilience, resilience_httpx)
-    for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}.")
+    for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
 ]
 
 

@@ -68,6 +68,11 @@ def test_an_installed_wheel_holds_the_two_packages_and_nothing_else() -> None:
     assert tops == set(PACKAGES)
 
 
+def test_an_installed_package_registers_its_pytest_plugin() -> None:
+    registered = importlib.metadata.distribution("async-resilience").entry_points.select(group="pytest11")
+    assert [(each.name, each.value) for each in registered] == [("resilience", "resilience.testing.plugin")]
+
+
 def test_no_module_is_imported_under_a_second_name() -> None:
     assert not [name for name in sys.modules if name.partition(".")[0] == "integrations"]
 

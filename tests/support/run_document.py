@@ -1,4 +1,7 @@
-"""Run the Python snippets of a document one after the other; a traceback shows the document's own lines."""
+"""Run the Python snippets of a document one after the other; a traceback shows the document's own lines.
+
+A snippet that begins with the name of a file, such as ``# test_users.py``, is a file, and is not run here.
+"""
 
 import ast
 import asyncio
@@ -12,7 +15,7 @@ from types import CodeType
 
 def snippets(document: Path) -> Iterator[CodeType]:
     text = document.read_text()
-    for block in re.finditer(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+    for block in re.finditer(r"^```python\n(?!# \w+\.py\n)(.*?)^```", text, re.MULTILINE | re.DOTALL):
         source = "\n" * text[: block.start(1)].count("\n") + block[1]
         yield compile(source, str(document), "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
 
