@@ -106,7 +106,8 @@ def hedge(
     Args:
         delay: How long to wait for a result before another attempt begins: seconds or ``timedelta``, 0 or
             more (0 starts all at once, more lasts a millisecond at least); a sync function that is called
-            with the arguments of the call and returns such; or `Percentile` of the recent latency of this policy's calls.
+            with the arguments of the call and returns such; or `Percentile` of the recent latency of this
+            policy's calls.
         max_hedges: How many attempts there may be besides the first, 1 or more.
         budget: The `RetryBudget` that these are charged to; best one that all policies for the same
             backend share. Without one, a backend that becomes slow gets up to ``1 + max_hedges`` times

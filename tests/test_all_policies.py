@@ -12,9 +12,16 @@ from typing import Any
 import pytest
 
 from resilience import (
+    AdaptiveLimit,
+    Percentile,
     Policy,
+    RetryBudget,
+    adaptive_throttle,
+    bulkhead,
     cached,
     circuit_breaker,
+    fallback,
+    hedge,
     inactive,
     map_errors,
     policies,
@@ -24,6 +31,7 @@ from resilience import (
     timeout,
     track_metrics,
 )
+from resilience.testing import inject_errors, inject_latency, inject_result
 from tests.support.virtual_time import now, settle
 
 serial = itertools.count()
@@ -42,10 +50,23 @@ POLICIES: dict[str, Callable[[], Policy]] = {
     "breaker": lambda: circuit_breaker(failure_threshold=1_000_000),
     "breaker over calls": lambda: circuit_breaker(failure_rate=1.0, window=1000, slow_call=100),
     "breaker by key": lambda: circuit_breaker(key=lambda *args, **kwargs: 1),
+    "breaker over abandoned calls": lambda: circuit_breaker(10**6, abandoned_rate=1.0, minimum_calls=100),
+    "throttle": lambda: adaptive_throttle(minimum_calls=1_000_000),
+    "throttle by key": lambda: adaptive_throttle(minimum_calls=1_000_000, key=lambda *args, **kwargs: 1),
     "cached": lambda: cached(key=lambda *args, **kwargs: next(serial)),
     "metrics": lambda: track_metrics("test"),
     "errors": lambda: map_errors({KeyError: MappedError}),
     "timeout": lambda: timeout(60),
+    "bulkhead": lambda: bulkhead(100_000),
+    "bulkhead with a queue": lambda: bulkhead(20, max_queue=None),
+    "bulkhead by key": lambda: bulkhead(20, max_queue=None, key=lambda *args, **kwargs: 1),
+    "adaptive bulkhead": lambda: bulkhead(AdaptiveLimit(20), max_queue=None),
+    "fallback": lambda: fallback(None, on=ZeroDivisionError),
+    "hedge": lambda: hedge(60, budget=RetryBudget()),
+    "hedge by percentile": lambda: hedge(Percentile(95, initial=60, minimum_calls=1000), max_hedges=2),
+    "injected latency": lambda: inject_latency(0, enabled=True),
+    "injected errors": lambda: inject_errors(KeyError, rate=0, enabled=True),
+    "injected result": lambda: inject_result(None, rate=0, enabled=True),
     "six": lambda: stack(
         map_errors({KeyError: MappedError}),
         track_metrics("test"),
@@ -198,8 +219,9 @@ def test_what_is_no_exception_passes_untouched(
             return str(caught)
         raise AssertionError
 
-    if make in {POLICIES["cached"], POLICIES["six"]} and error is not GeneratorExit:
-        # It ends the task of the shared load, and with it the loop, as in every task.
+    with_tasks = {POLICIES[each] for each in ("cached", "six", "hedge", "hedge by percentile")}
+    if make in with_tasks and error is not GeneratorExit:
+        # It ends the task of the shared load or of the attempt, and with it the loop, as in every task.
         with pytest.raises(error, match="out"):
             asyncio.run(main())
     else:
@@ -298,6 +320,14 @@ def test_t34_an_error_is_freed_with_its_last_reference(make: Callable[[], Policy
         assert asyncio.run(main())() is None, "something keeps the error alive until a garbage collection"
     finally:
         gc.enable()
+
+
+@every_policy
+def test_t69_no_policy_starts_a_thread(make: Callable[[], Policy]) -> None:
+    before = threading.active_count()
+    decorated = make()(echo)
+    assert asyncio.run(decorated(3)) == 3
+    assert threading.active_count() == before
 
 
 def test_every_policy_shows_itself_in_one_line() -> None:

@@ -376,6 +376,7 @@ def test_a_queue_counts_what_its_callers_ask_for() -> None:
     assert queue.total == pytest.approx(0.4)
     assert not queue.all_ask_for(0.1)
     queue.remove(callers[1])
+    assert queue.total == pytest.approx(0.2)
     assert queue.all_ask_for(0.1)
     assert not queue.all_ask_for(0.2)
     assert list(queue) == [callers[0], callers[2]]

@@ -886,6 +886,14 @@ def test_t28_bad_input(wrong: dict[str, Any], error: type[Exception], match: str
         rate_limited(**{"rate": 10, **wrong})
 
 
+def test_defaults() -> None:
+    config = rate_limited(3).config
+    assert (config.rate, config.per, config.burst, config.limiter) == (3, 1.0, None, None)
+    assert (config.max_wait, config.cost, config.key, config.max_keys) == (None, 1, None, 10_000)
+    assert rate_limited(SlidingWindow(5, 2)).config.rate is None
+    assert rate_limited(SlidingWindow(5, 2)).config.per == 1.0
+
+
 def test_good_input() -> None:
     assert rate_limited(600 / 60).config.rate == 10
     assert rate_limited(0.1, burst=1).config.rate == 0.1

@@ -300,6 +300,15 @@ async def test_each_fault_is_an_event() -> None:
     events.assert_sequence("chaos", "chaos", "chaos")
 
 
+@every_kind
+def test_its_config_is_frozen(make: Callable[..., Chaos]) -> None:
+    policy = make(rate=0.5, seed=3)
+    assert (policy.config.rate, policy.config.seed) == (0.5, 3)
+    with pytest.raises(AttributeError):
+        policy.config.rate = 1
+    assert not hasattr(policy.config, "__dict__")
+
+
 def test_it_shows_itself() -> None:
     assert repr(inject_latency(2)) == "inject_latency(2)"
     assert repr(inject_latency((1, 2), rate=0.5, seed=3)) == "inject_latency((1, 2), rate=0.5, seed=3)"

@@ -3,6 +3,7 @@
 import asyncio
 import threading
 import time
+from typing import Any
 
 import aiolimiter
 import freezegun
@@ -47,6 +48,32 @@ async def test_a_retry_does_not_wait_and_tells_what_it_skipped() -> None:
         assert [type(each) for each in skipped.waits] == [float] * 3
         assert skipped.total == 60
         assert "gave up after 4 attempts in 60 s" in caught.value.__notes__[0]
+
+
+class TimersOfALoop(asyncio.SelectorEventLoop):
+    def __init__(self) -> None:
+        self.delays: list[float] = []
+        super().__init__()
+
+    def call_later(self, delay: float, *args: Any, **kwargs: Any) -> asyncio.TimerHandle:
+        self.delays.append(delay)
+        return super().call_later(delay, *args, **kwargs)
+
+
+def test_the_loop_gets_no_timer_that_would_wait() -> None:
+    async def main() -> None:
+        limit = rate_limited(1, per=60)
+        await limit.acquire()
+        await limit.acquire()
+        with pytest.raises(ConnectionError):
+            await failing(10)()
+
+    with no_waits() as skipped, asyncio.Runner(loop_factory=TimersOfALoop) as runner:
+        runner.run(main())
+        assert len(skipped.waits) == 4
+        loop = runner.get_loop()
+        assert isinstance(loop, TimersOfALoop)
+        assert loop.delays == [0], "the line needs one timer, and a sleep of nothing needs none"
 
 
 async def test_it_lets_other_tasks_run() -> None:

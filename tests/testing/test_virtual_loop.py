@@ -1,6 +1,7 @@
 """The loop whose clock jumps: exact times, and nothing that is outside of it is missed."""
 
 import asyncio
+import inspect
 import math
 import os
 import re
@@ -17,7 +18,7 @@ import freezegun
 import pytest
 
 from resilience import CircuitState, _clock, circuit_breaker, rate_limited, timeout
-from resilience.testing import StuckError, VirtualTimeLoop, clock_of, run_virtually
+from resilience.testing import StuckError, VirtualTimeLoop, clock_of, no_waits, run_virtually
 from resilience.testing._timeline import Timeline
 
 # Real seconds are the point here.
@@ -247,6 +248,18 @@ def test_bad_settings_are_told(name: str, value: Any) -> None:
         VirtualTimeLoop(**settings)
 
 
+def test_the_settings_are_five_seconds_and_a_tenth_by_default() -> None:
+    settings = inspect.signature(VirtualTimeLoop).parameters
+    assert {name: each.default for name, each in settings.items()} == {"patience": 5.0, "quiet": 0.1}
+
+
+def test_a_timer_tells_when_it_runs() -> None:
+    loop = VirtualTimeLoop()
+    assert loop.call_at(5, print).when() == 5
+    assert loop.call_later(1e9, print).when() == pytest.approx(1e9)
+    loop.close()
+
+
 def test_settle_lets_everything_run_that_can_without_time() -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()
@@ -318,7 +331,7 @@ def test_stuck_shows_each_task_and_where_it_waits() -> None:
         tasks = [
             asyncio.create_task(waits_for_event(), name="event"),
             asyncio.create_task(waits_in_generator(), name="generator"),
-            asyncio.create_task(asyncio.Event().wait(), name="asyncio"),
+            asyncio.create_task(asyncio.wait_for(asyncio.Event().wait(), None), name="asyncio"),
         ]
         await asyncio.gather(*tasks)
 
@@ -354,10 +367,20 @@ def test_stuck_shows_generators_and_code_without_a_source() -> None:
 
 def test_stuck_without_other_threads_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threading, "active_count", lambda: 1)
-    began = time.monotonic()
-    with pytest.raises(StuckError):
-        run(asyncio.Event().wait(), patience=60)
-    assert time.monotonic() - began < 30
+    waits: list[float] = []
+
+    class WaitsOfALoop(VirtualTimeLoop):
+        def _real_wait(self) -> float:
+            waits.append(super()._real_wait())
+            return waits[-1]
+
+    async def main() -> None:
+        await asyncio.sleep(1)
+        await asyncio.Event().wait()
+
+    with pytest.raises(StuckError), asyncio.Runner(loop_factory=WaitsOfALoop) as runner:
+        runner.run(main())
+    assert waits == [0, 0]
 
 
 def test_a_loop_that_was_stuck_can_be_closed_and_the_tasks_are_cancelled() -> None:
@@ -431,6 +454,20 @@ def test_a_job_that_is_cancelled_does_not_stop_time() -> None:
         release.set()
 
     run(main(), patience=60)
+
+
+def test_a_job_that_is_done_is_let_go() -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualTimeLoop)
+        await asyncio.to_thread(lambda: None)
+        await asyncio.sleep(0)
+        assert loop._jobs == set()
+        await loop.shutdown_default_executor()
+        await asyncio.sleep(0)
+        assert loop._jobs == set()
+
+    run(main())
 
 
 def test_a_thread_of_the_users_own_can_wake_a_task() -> None:
@@ -616,6 +653,14 @@ def test_a_real_loop_in_another_thread_keeps_real_time() -> None:
         assert real - 60 < shown <= real
 
     run(main())
+
+
+def test_nothing_is_left_in_the_module_of_the_clock() -> None:
+    before = set(vars(_clock))
+    run(asyncio.sleep(1))
+    with no_waits():
+        assert set(vars(_clock)) > before
+    assert set(vars(_clock)) == before
 
 
 def test_blocks_of_a_clock_nest_and_overlap() -> None:
