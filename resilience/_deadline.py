@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from asyncio import current_task, get_running_loop
 from contextvars import Context, ContextVar
 from typing import Any
 
@@ -20,6 +21,8 @@ from resilience import _clock
 
 innermost: ContextVar[Scope | None] = ContextVar("resilience_deadline", default=None)
 """The scope that the running code is directly inside of."""
+
+_innermost, _set_innermost = innermost.get, innermost.set
 
 
 def deadline() -> float | None:
@@ -52,7 +55,7 @@ def remaining(now: float) -> float | None:
 
 def _open_or_outer(scope: Scope | None) -> Scope | None:
     """Return the scope or, if it has closed, the next one around it that is open."""
-    while scope is not None and not scope.is_open:
+    while scope is not None and scope.task is None:
         scope = scope.outer
     return scope
 
@@ -60,32 +63,15 @@ def _open_or_outer(scope: Scope | None) -> Scope | None:
 class Scope:
     """One call under a time limit. Belongs to the task that opened it."""
 
-    __slots__ = (
-        "__weakref__",
-        "_cancelling",
-        "_queue",
-        "_task",
-        "_token",
-        "expired",
-        "is_open",
-        "outer",
-        "when",
-    )
+    # Filled in by `TimeLimit.open`: an ``__init__`` would be a tenth of the price of a call.
+    __slots__ = ("__weakref__", "cancelling", "expired", "outer", "queue", "task", "when")
 
-    def __init__(self, when: float, task: asyncio.Task[object], queue: _Queue) -> None:
-        self.when = when
-        self.outer = outer = innermost.get()
-        if outer is not None:
-            # Closed scopes are left out, or tasks that start each other would form an endless chain.
-            self.outer = outer = _open_or_outer(outer)
-            if outer is not None:
-                outer.outer = _open_or_outer(outer.outer)
-        self.is_open = True
-        self.expired = False
-        self._task = task
-        self._queue = queue
-        self._cancelling = task.cancelling()
-        self._token = innermost.set(self)
+    when: float
+    outer: Scope | None
+    task: asyncio.Task[object] | None  # none once the scope has been closed
+    queue: _Queue
+    cancelling: int
+    expired: bool
 
     def close(self) -> bool:
         """End the scope.
@@ -94,50 +80,29 @@ class Scope:
             Whether a ``CancelledError`` that is leaving the scope was sent by the scope, and by nobody
             else as well: then it is a timeout. A cancellation by the caller always wins.
         """
-        self.is_open = False
-        try:  # noqa: SIM105 - `suppress` would cost every call more than it saves
-            innermost.reset(self._token)
-        except ValueError:
-            # Opened in an async generator that another task closes. The scope counts no longer anyway.
-            pass
-        self._queue.scopes.pop(self, None)
         # Contexts that were copied inside, by timers and tasks, keep the scope: not also the task, with
-        # its result and its error, nor the scope around it, which the token knows.
-        task = self._task
-        del self._task, self._token
-        return self.expired and task.uncancel() <= self._cancelling
+        # its result and its error.
+        task, self.task = self.task, None
+        if _innermost() is self:
+            _set_innermost(self.outer)
+        else:
+            self._leave()
+        self.queue.scopes.pop(self, None)
+        return self.expired and task is not None and task.uncancel() <= self.cancelling
+
+    def _leave(self) -> None:
+        """Leave the scopes inside as well: a generator that nobody closed may have left some open."""
+        inside = _innermost()
+        while inside is not None and inside is not self:
+            inside = inside.outer
+        if inside is self:  # else it is another task that closes the scope, for a generator
+            _set_innermost(self.outer)
 
     def cut_off(self) -> None:
         """Cancel what runs inside, unless it has ended."""
-        if self.is_open:
+        if self.task is not None:
             self.expired = True
-            self._task.cancel()
-
-
-class _ScopeWithTimer(Scope):
-    __slots__ = ()
-
-    def close(self) -> bool:
-        if self._queue.timer is not None:
-            self._queue.timer.cancel()
-        return super().close()
-
-
-def open_until(when: float, now: float) -> Scope:
-    """Put the running task under a deadline, until `Scope.close`.
-
-    For a call that is under its limit in several pieces: they are not in the order in which their calls
-    began, so each has a timer of its own.
-    """
-    loop = asyncio.get_running_loop()
-    task = asyncio.current_task(loop)
-    if task is None:
-        raise RuntimeError("a block with a time limit must run in a task")
-    queue = _Queue(loop, when - now)
-    scope = _ScopeWithTimer(when, task, queue)
-    queue.scopes[scope] = None
-    queue.arm(when - now)
-    return scope
+            self.task.cancel()
 
 
 class TimeLimit:
@@ -153,20 +118,32 @@ class TimeLimit:
         self._queues: dict[asyncio.AbstractEventLoop, _Queue] = {}
         self._latest: _Queue | None = None
 
-    def open(self, now: float) -> Scope:
+    def open(self, now: float, make: type[Scope] = Scope) -> Scope:
         """Put the running task under the limit, until `Scope.close`.
 
         Raises:
             RuntimeError: If no task is running.
         """
-        loop = asyncio.get_running_loop()
-        task = asyncio.current_task(loop)
+        loop = get_running_loop()
+        task = current_task(loop)
         if task is None:
-            raise RuntimeError("a call with a time limit must run in a task")
+            raise RuntimeError("what has a time limit must run in a task")
         queue = self._latest
         if queue is None or queue.loop is not loop:
             queue = self._queue_of(loop)
-        scope = Scope(now + self.seconds, task, queue)
+        scope = make()
+        scope.when = now + self.seconds
+        scope.outer = outer = _innermost()
+        scope.task = task
+        scope.queue = queue
+        scope.cancelling = task.cancelling()
+        scope.expired = False
+        if outer is not None:
+            # Closed scopes are left out, or tasks that start each other would form an endless chain.
+            scope.outer = outer = _open_or_outer(outer)
+            if outer is not None:
+                outer.outer = _open_or_outer(outer.outer)
+        _set_innermost(scope)
         queue.scopes[scope] = None
         if queue.timer is None:
             queue.arm(self.seconds)
@@ -215,3 +192,24 @@ class _Queue:
             # later; and a result wins over a timeout.
             call_soon: Any = self.loop.call_soon
             call_soon(call_soon, call_soon, scope.cut_off)
+
+
+def open_until(when: float, now: float) -> Scope:
+    """Put the running task under a deadline, until `Scope.close`.
+
+    For a call that is under its limit in several pieces: they are not in the order in which their calls
+    began, so each has a timer of its own.
+    """
+    return TimeLimit(when - now).open(now, _ScopeWithTimer)
+
+
+class _ScopeWithTimer(Scope):
+    __slots__ = ()
+
+    def close(self) -> bool:
+        if self.queue.timer is not None:
+            self.queue.timer.cancel()
+        return super().close()
+
+    def _leave(self) -> None:
+        """Do nothing: a block in a generator can end while a call that began after it goes on."""

@@ -19,6 +19,7 @@ from resilience import (
     deadline,
     inactive,
     retry,
+    timeout,
 )
 from resilience._deadline import innermost
 from tests.support.virtual_time import now
@@ -367,6 +368,43 @@ async def test_t8_an_async_generator_that_is_closed_in_a_block(options: Any, eve
     assert events == []
     await asyncio.sleep(100)
     assert asyncio.current_task().cancelling() == 0
+
+
+async def test_a_generator_that_is_left_open_does_not_keep_its_deadline_on_the_caller() -> None:
+    async def items() -> AsyncIterator[int]:
+        async for attempt in retry(deadline=5).attempts():
+            with attempt:
+                yield attempt.number
+
+    @timeout(10)
+    async def begin() -> AsyncIterator[int]:
+        generator = items()
+        assert await anext(generator) == 1
+        assert deadline() == 5
+        return generator
+
+    generator = await begin()
+    assert deadline() is None
+    await generator.aclose()
+    assert deadline() is None
+
+
+async def test_a_generator_that_ends_in_a_call_takes_no_deadline_from_it() -> None:
+    async def items() -> AsyncIterator[int]:
+        async for attempt in retry(deadline=20).attempts():
+            with attempt:
+                yield attempt.number
+
+    generator = items()
+
+    @timeout(10)
+    async def end() -> float | None:
+        await generator.aclose()
+        return deadline()
+
+    assert await anext(generator) == 1
+    assert await end() == 10
+    assert deadline() is None
 
 
 @pytest.mark.parametrize("leaves_by", ["break", "return"])
