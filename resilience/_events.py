@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from os import sep
+from traceback import walk_tb
 from types import MappingProxyType
 from typing import TypeAlias
 
@@ -129,10 +130,6 @@ def _report(subscription: _Subscription, error: BaseException) -> None:
 
 def _origin(error: BaseException) -> tuple[str, int]:
     """Return the file and the line that raised an error."""
-    traceback = error.__traceback__
-    while traceback is not None and traceback.tb_next is not None:
-        traceback = traceback.tb_next
-    if traceback is None:
-        return "?", 0
-    _, _, file = traceback.tb_frame.f_code.co_filename.rpartition(sep)
-    return file, traceback.tb_lineno
+    *_, (frame, line) = walk_tb(error.__traceback__)
+    _, _, file = frame.f_code.co_filename.rpartition(sep)
+    return file, line

@@ -1,6 +1,7 @@
 """Async tests run in virtual time; those marked ``real_time`` use sockets or threads."""
 
 import asyncio
+import gc
 import inspect
 import time
 from collections.abc import Iterator
@@ -26,6 +27,12 @@ settings.load_profile("quick")
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "real_time: runs on a real event loop")
     config.addinivalue_line("markers", "slow: takes a minute, and once for all environments is enough")
+
+
+def pytest_collection_finish() -> None:
+    # Hundreds of tests look for garbage: let them not look through all of the tests each time.
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(tryfirst=True)

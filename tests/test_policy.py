@@ -7,6 +7,7 @@ import sys
 import warnings
 from collections.abc import AsyncIterator, Coroutine
 from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 
@@ -135,6 +136,12 @@ async def test_t65_a_function_marked_as_coroutine_function() -> None:
 
     inspect.markcoroutinefunction(marked)
     assert await timeout(1)(marked)(5) == 5
+
+
+async def test_t65_an_async_mock() -> None:
+    mock = AsyncMock(return_value=4)
+    assert await timeout(1)(mock)(5, twice=True) == 4
+    mock.assert_awaited_once_with(5, twice=True)
 
 
 async def test_t65_singledispatch_over_async_functions() -> None:

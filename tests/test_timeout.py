@@ -1,6 +1,7 @@
 """`timeout` and `deadline()`: what counts as an expiry, who wins, and what is left behind."""
 
 import asyncio
+import contextvars
 import gc
 import weakref
 from datetime import timedelta
@@ -189,6 +190,10 @@ async def test_a_task_that_outlives_its_scope_is_free_of_it() -> None:
         left.append(deadline())
         await go_on.wait()
         left.append(deadline())
+        await timeout(3).call(look)
+
+    async def look() -> None:
+        left.append(deadline())
 
     @timeout(5)
     async def start() -> asyncio.Task[None]:
@@ -199,7 +204,22 @@ async def test_a_task_that_outlives_its_scope_is_free_of_it() -> None:
     task = await start()
     go_on.set()
     await task
-    assert left == [5, None]
+    assert left == [5, None, 3]
+
+
+async def test_a_call_that_is_closed_from_elsewhere_takes_no_deadline_from_there() -> None:
+    @timeout(5)
+    async def hang() -> None:
+        await asyncio.sleep(100)
+
+    @timeout(10)
+    async def close() -> float | None:
+        call = hang()
+        contextvars.Context().run(call.send, None)
+        call.close()
+        return deadline()
+
+    assert await close() == 10
 
 
 async def test_tasks_that_start_each_other_inside_of_limits_form_no_chain() -> None:
