@@ -12,18 +12,17 @@ import base64
 from collections.abc import Generator, Sequence
 from urllib.parse import urlencode
 
-import httpx
-
 from resilience import _arguments
 from resilience_httpx._call import current
 from resilience_httpx._origins import origin_of, parse_origin
+from resilience_httpx._packages import Auth, httpx
 from resilience_httpx._redaction import hide_parameter
 
 CREDENTIAL_HEADERS = "resilience.credential_headers"
 """Key of ``request.extensions``: the headers that must not follow a redirect to another origin."""
 
 
-class OriginAuth(httpx.Auth):
+class OriginAuth(Auth):
     """Credentials bound to origins; the base of the client's own auth classes."""
 
     def __init__(self, origins: str | Sequence[str] | None) -> None:

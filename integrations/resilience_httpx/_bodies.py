@@ -10,13 +10,15 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Any
 
-import httpx
+from resilience_httpx._packages import AsyncByteStream, classes, httpx
+
+_REQUEST_ERRORS = classes("RequestError")
 
 HOLD_AT_MOST = 64 * 1024
 """Bytes on the wire; a connection that would bring more is not worth keeping."""
 
 
-class HeldBody(httpx.AsyncByteStream):
+class HeldBody(AsyncByteStream):
     """A body of which the beginning has been read.
 
     Args:
@@ -68,7 +70,7 @@ async def hold(response: httpx.Response) -> None:
                 return
         await source.aclose()
     except BaseException as error:
-        if isinstance(error, httpx.RequestError):
+        if isinstance(error, _REQUEST_ERRORS):
             error.request = response.request
         await _close(chunks, source)
         raise

@@ -6,13 +6,12 @@ a call travels in a context variable, which every task and thread has of its own
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
 from typing import Any, TypeAlias
 
-import httpx
-
 from resilience_httpx._errors import StatusError
+from resilience_httpx._packages import httpx
 from resilience_httpx._requests import fresh_copy
 from resilience_httpx._sending import TRANSIENT_STATUSES, is_idempotent, is_replayable
 
@@ -27,8 +26,7 @@ class Call:
             and so it may change: by credentials, by hooks, by the time limits that httpx puts into it.
         home: The client's own origin, which credentials go to unless they name others.
         stream: Whether the caller reads the body.
-        auth: As it was given to `send`.
-        follow_redirects: As it was given to `send`.
+        options: The other arguments that were given to `send`.
         retries: Whether anything is sent again at all.
 
     Attributes:
@@ -41,12 +39,11 @@ class Call:
 
     __slots__ = (
         "answer",
-        "auth",
         "failure",
-        "follow_redirects",
         "given",
         "home",
         "new_cookies",
+        "options",
         "request",
         "retries",
         "sent",
@@ -59,16 +56,14 @@ class Call:
         *,
         home: str,
         stream: bool,
-        auth: Any,
-        follow_redirects: Any,
+        options: Mapping[str, Any],
         retries: bool,
     ) -> None:
         self.given = given
         self.home = home
         self.request = fresh_copy(given)
         self.stream = stream
-        self.auth = auth
-        self.follow_redirects = follow_redirects
+        self.options = options
         self.retries = retries
         self.sent: httpx.Request | None = None
         self.answer: StatusError | None = None

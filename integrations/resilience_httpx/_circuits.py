@@ -12,11 +12,10 @@ import threading
 from dataclasses import replace
 from weakref import WeakKeyDictionary
 
-import httpx
-
 from resilience import CircuitBreaker, RejectedError, circuit_breaker
 from resilience_httpx._call import Send
 from resilience_httpx._origins import origin_of
+from resilience_httpx._packages import httpx
 
 
 class NeutralError(RejectedError):

@@ -13,10 +13,9 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-import httpx
-
 from resilience import Policy, Stack, _arguments
 from resilience_httpx._origins import origin_of
+from resilience_httpx._packages import httpx
 
 _PATTERN = re.compile(r"(?:([A-Za-z]+|\*)\s+)?([/*]\S*)")
 

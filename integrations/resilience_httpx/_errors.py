@@ -29,14 +29,18 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, TypeVar, cast
 
-import httpx
-
 from resilience import CallTimeoutError, RejectedError, ResilienceError
+from resilience_httpx import _packages
 from resilience_httpx._failures import is_unmapped, request_of
 from resilience_httpx._origins import without_secrets
+from resilience_httpx._packages import HTTPStatusError, TimeoutException, TransportError, classes, httpx
 from resilience_httpx._retry_after import retry_after
 
 E = TypeVar("E", bound=ResilienceError)
+
+_STATUS_ERRORS = classes("HTTPStatusError")
+_TIMEOUTS = classes("TimeoutException")
+_NETWORK_ERRORS = classes("NetworkError", "RemoteProtocolError", "ProxyError")
 
 # The statuses whose `Retry-After` means "send this again later".
 _ASK_FOR_A_PAUSE = frozenset({413, 429, 503})
@@ -87,7 +91,7 @@ class HTTPClientError(ResilienceError):
         return facts
 
 
-class StatusError(HTTPClientError, httpx.HTTPStatusError):
+class StatusError(HTTPClientError, HTTPStatusError):
     """The server answered with an error status, one that has no class of its own.
 
     Attributes:
@@ -165,13 +169,13 @@ class ServerError(StatusError):
     default_code = "server_error"
 
 
-class NetworkError(HTTPClientError, httpx.NetworkError):
+class NetworkError(HTTPClientError, _packages.NetworkError):
     """No whole response came: no connection, or one that broke."""
 
     default_code = "network_error"
 
 
-class RequestTimeoutError(HTTPClientError, httpx.TimeoutException):
+class RequestTimeoutError(HTTPClientError, TimeoutException):
     """The response did not come in time."""
 
     default_code = "request_timeout"
@@ -216,15 +220,15 @@ def client_error(error: Exception, request: httpx.Request, *, typed: bool) -> Ex
     if isinstance(error, CallTimeoutError):
         return _adopted(error, _both(type(error), RequestTimeoutError), request)
     if isinstance(error, RejectedError):
-        return _adopted(error, _both(type(error), httpx.TransportError), request)
+        return _adopted(error, _both(type(error), TransportError), request)
     if not typed or isinstance(error, HTTPClientError):
         return error
-    if isinstance(error, httpx.HTTPStatusError):  # raised by an event hook
+    if isinstance(error, _STATUS_ERRORS):  # raised by an event hook
         return _with_notes(status_error(error.response), error)
     failed = request_of(error) or request
-    if isinstance(error, httpx.TimeoutException):
+    if isinstance(error, _TIMEOUTS):
         return _with_notes(_both(RequestTimeoutError, type(error))(request=failed), error)
-    if isinstance(error, (httpx.NetworkError, httpx.RemoteProtocolError, httpx.ProxyError)):
+    if isinstance(error, _NETWORK_ERRORS):
         return _with_notes(_both(NetworkError, type(error))(request=failed), error)
     return _with_notes(NetworkError(request=failed), error) if is_unmapped(error) else error
 

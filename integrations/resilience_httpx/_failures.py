@@ -9,18 +9,23 @@ from __future__ import annotations
 
 import ssl
 
-import httpx
-
 from resilience import CallTimeoutError, RejectedError
+from resilience_httpx._packages import classes, httpx
+
+_HTTP_ERRORS = classes("HTTPError")
+_STATUS_ERRORS = classes("HTTPStatusError")
+_TRANSPORT_ERRORS = classes("TransportError")
 
 # The caller's own mistakes. They are transport errors by class, but no request left the process.
-_LOCAL = (httpx.UnsupportedProtocol, httpx.LocalProtocolError, RejectedError)
+_LOCAL = (*classes("UnsupportedProtocol", "LocalProtocolError"), RejectedError)
 
 # Nothing was sent. `PoolTimeout` is back-pressure of the own pool and says nothing about the server.
-_NOT_CONNECTED = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
+_NOT_CONNECTED = classes("ConnectError", "ConnectTimeout", "PoolTimeout")
+
+_NOT_THE_SERVERS = (*_LOCAL, *classes("PoolTimeout"))
 
 # Layers below httpx whose errors it does not map completely.
-_LAYERS_BELOW = frozenset({"aiohttp", "anyio", "h11", "h2", "httpcore"})
+_LAYERS_BELOW = frozenset({"aiohttp", "anyio", "h11", "h2", "httpcore", "httpcore2"})
 
 # httpx-aiohttp calls every connection error without a name of its own, a reset included, a
 # `ConnectTimeout`; only these of aiohttp's errors mean that there was no connection.
@@ -32,16 +37,16 @@ def is_wire_fault(error: Exception) -> bool:
 
     Local faults, an exhausted pool and rejections by other policies are none.
     """
-    if isinstance(error, httpx.TransportError):
-        return not isinstance(error, (*_LOCAL, httpx.PoolTimeout))
-    if isinstance(error, httpx.HTTPStatusError):
-        return error.response.status_code >= 500
+    if isinstance(error, _TRANSPORT_ERRORS):
+        return not isinstance(error, _NOT_THE_SERVERS)
+    if isinstance(error, _STATUS_ERRORS):
+        return bool(error.response.status_code >= 500)
     return isinstance(error, CallTimeoutError) or is_unmapped(error)
 
 
 def is_unmapped(error: Exception) -> bool:
     """Whether this is a fault of the network that httpx let through as it was."""
-    if isinstance(error, (httpx.HTTPError, RejectedError)):
+    if isinstance(error, (*_HTTP_ERRORS, RejectedError)):
         return False
     if isinstance(error, (ConnectionError, ssl.SSLError)):
         return True
@@ -69,7 +74,7 @@ def never_sent(error: Exception, request: httpx.Request | None) -> bool:
 def request_of(error: Exception) -> httpx.Request | None:
     """Return the request that failed, which a redirect or an auth flow may have made, if it is known."""
     try:
-        return error.request if isinstance(error, httpx.HTTPError) else None
+        return error.request if isinstance(error, _HTTP_ERRORS) else None
     except RuntimeError:  # never attached
         return None
 

@@ -11,8 +11,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-import httpx
-
 from resilience import CircuitBreaker, Policy, RateLimit, Retry, Timeout, _arguments, retry, timeout
 from resilience_httpx._auth import CREDENTIAL_HEADERS
 from resilience_httpx._bodies import hold, read
@@ -20,6 +18,7 @@ from resilience_httpx._call import Call, current
 from resilience_httpx._circuits import circuit_per_origin
 from resilience_httpx._endpoints import Endpoint, Endpoints
 from resilience_httpx._origins import origin_of
+from resilience_httpx._packages import httpx
 from resilience_httpx._pipeline import Pipeline, Policies, build
 from resilience_httpx._redaction import watch_log
 from resilience_httpx._requests import cookies_set_by, fresh_copy, renew_cookies
@@ -49,6 +48,10 @@ _ARGUMENT_OF = {
     "circuit_breaker": "circuit_breaker",
     "timeout": "attempt_timeout",
 }
+
+
+_OMITTED: Any = object()
+"""Stands for what each package has a default of its own for."""
 
 
 class DefaultPolicy:
@@ -122,8 +125,8 @@ class ResilientMixin(_Client):
         request: httpx.Request,
         *,
         stream: bool = False,
-        auth: Auth | UseClientDefault | None = httpx.USE_CLIENT_DEFAULT,
-        follow_redirects: bool | UseClientDefault = httpx.USE_CLIENT_DEFAULT,
+        auth: Auth | UseClientDefault | None = _OMITTED,
+        follow_redirects: bool | UseClientDefault = _OMITTED,
     ) -> httpx.Response:
         """Send a request under the policies of the client; see ``httpx.AsyncClient.send``.
 
@@ -141,8 +144,7 @@ class ResilientMixin(_Client):
             request,
             home=self._home(request),
             stream=stream,
-            auth=auth,
-            follow_redirects=follow_redirects,
+            options=_given(auth=auth, follow_redirects=follow_redirects),
             retries=pipeline.retries,
         )
         token = current.set(call)
@@ -156,9 +158,7 @@ class ResilientMixin(_Client):
         """Send a request once, and read the body unless the caller does."""
         call = current.get()
         call.sent = call.given if call.sent is None else await self._another(request, call)
-        response = await super().send(
-            call.sent, stream=True, auth=call.auth, follow_redirects=call.follow_redirects
-        )
+        response = await super().send(call.sent, stream=True, **call.options)
         if call.may_drop(response):
             await hold(response)
         elif not call.stream:
@@ -216,6 +216,10 @@ class ResilientMixin(_Client):
                 raises=self._raises,
             )
         return pipeline
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not _OMITTED}
 
 
 def _default_retry() -> Retry:

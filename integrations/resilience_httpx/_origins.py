@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import httpx
+from resilience_httpx._packages import httpx
 
 
 def origin_of(url: httpx.URL) -> str:

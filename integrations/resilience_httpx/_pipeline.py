@@ -26,8 +26,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import httpx
-
 from resilience import (
     CallTimeoutError,
     CircuitBreaker,
@@ -45,7 +43,11 @@ from resilience_httpx._errors import client_error, note_retry_after, status_erro
 from resilience_httpx._failures import is_wire_fault, request_of
 from resilience_httpx._narrowing import narrowed
 from resilience_httpx._origins import origin_of
+from resilience_httpx._packages import classes, httpx
 from resilience_httpx._sending import NOT_REPLAYABLE, is_replayable, may_be_sent_again
+
+_STATUS_ERRORS = classes("HTTPStatusError")
+_REQUEST_ERRORS = classes("RequestError")
 
 _AROUND_THE_CALL = ("fallback", "map_errors", "track_metrics")
 
@@ -123,7 +125,7 @@ def _judged(attempt: Send) -> Send:
         try:
             response = await attempt(request)
         except Exception as error:
-            if isinstance(error, httpx.HTTPStatusError):  # raised by an event hook
+            if isinstance(error, _STATUS_ERRORS):  # raised by an event hook
                 note_retry_after(error)
             if _tells_of(request, error):
                 raise
@@ -215,7 +217,7 @@ def _last_failure(call: Call, failure: Exception) -> Exception:
 
 
 async def _read_for_error(response: httpx.Response, *, stream: bool) -> None:
-    with contextlib.suppress(httpx.RequestError):  # the status says more than a body that is broken
+    with contextlib.suppress(*_REQUEST_ERRORS):  # the status says more than a body that is broken
         await (read_if_short(response) if stream else read(response))
 
 
@@ -242,6 +244,6 @@ def _cause(error: Exception) -> BaseException | None:
     last = current.get().failure
     if isinstance(error, CallTimeoutError) and last is not None and last is not error:
         return last
-    if isinstance(error, httpx.HTTPStatusError):
+    if isinstance(error, _STATUS_ERRORS):
         return None  # its text has the whole URL
     return error.__cause__ if isinstance(error, ResilienceError) else error

@@ -11,7 +11,9 @@ import logging
 import re
 from urllib.parse import unquote_plus
 
-import httpx
+from resilience_httpx._packages import PACKAGES, classes, httpx
+
+_URLS = classes("URL")
 
 _HIDDEN = "REDACTED"
 
@@ -31,12 +33,13 @@ def hide_parameter(name: str) -> None:
 
 def watch_log() -> None:
     """Install the filter; doing it again changes nothing."""
-    logging.getLogger("httpx").addFilter(_redact)
+    for package in PACKAGES:
+        logging.getLogger(package.__name__).addFilter(_redact)
 
 
 def _redact(record: logging.LogRecord) -> bool:
     if isinstance(record.args, tuple):
-        record.args = tuple(redacted(each) if isinstance(each, httpx.URL) else each for each in record.args)
+        record.args = tuple(redacted(each) if isinstance(each, _URLS) else each for each in record.args)
     return True
 
 

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-import httpx
+from resilience_httpx._packages import classes, httpx
+
+_IN_MEMORY = classes("ByteStream")
 
 
 def fresh_copy(request: httpx.Request) -> httpx.Request:
     """Copy a request; the copy shares nothing that sending may change, its body apart."""
-    copy = httpx.Request(
+    copy = type(request)(
         request.method,
         request.url,
         headers=request.headers,
         stream=request.stream,
         extensions={**request.extensions},
     )
-    if isinstance(request.stream, httpx.ByteStream):
+    if isinstance(request.stream, _IN_MEMORY):
         copy.read()  # so that hooks and transports find the body as they are used to
     return copy
 
@@ -31,7 +33,7 @@ def renew_cookies(request: httpx.Request, names: Collection[str], jar: httpx.Coo
 
     Others may be the caller's own, given with this request: they are in no jar.
     """
-    probe = httpx.Request(request.method, request.url)
+    probe = type(request)(request.method, request.url)
     jar.set_cookie_header(probe)
     kept = [pair for pair in _pairs(request) if _name(pair) not in names]
     renewed = [pair for pair in _pairs(probe) if _name(pair) in names]

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from email.utils import parsedate_tz
 
-import httpx
+from resilience_httpx._packages import httpx
 
 LONGEST = 1e10
 """Seconds that stand for any longer time: far above every cap, and still a number that JSON knows."""

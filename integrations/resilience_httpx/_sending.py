@@ -10,9 +10,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import httpx
-
 from resilience_httpx._failures import is_wire_fault, never_sent
+from resilience_httpx._packages import classes, httpx
+
+_IN_MEMORY = classes("ByteStream")
+_STATUS_ERRORS = classes("HTTPStatusError")
 
 IDEMPOTENT_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE", "QUERY"})
 
@@ -45,7 +47,7 @@ def is_idempotent(request: httpx.Request) -> bool:
 def is_replayable(request: httpx.Request) -> bool:
     """Whether the body certainly comes out the same a second time."""
     stream: Any = request.stream
-    if isinstance(stream, httpx.ByteStream):
+    if isinstance(stream, _IN_MEMORY):
         return True
     # A multipart body; httpx rewinds its files each time, those that can be.
     fields: list[Any] | None = getattr(stream, "fields", None)
@@ -53,7 +55,7 @@ def is_replayable(request: httpx.Request) -> bool:
 
 
 def _is_transient(error: Exception) -> bool:
-    if isinstance(error, httpx.HTTPStatusError):
+    if isinstance(error, _STATUS_ERRORS):
         return error.response.status_code in TRANSIENT_STATUSES
     return is_wire_fault(error)
 
