@@ -4,7 +4,7 @@ PYTHON ?= $(shell for each in python3.13 python3.12 python3.11 python3; do \
 VENV ?= .venv
 RUN = $(VENV)/bin/python
 
-.PHONY: help demo test models keys mutants check types lint format coverage clean
+.PHONY: help demo test models keys soak mutants check types lint format coverage clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -20,6 +20,9 @@ models: $(VENV)/.ready ## Run the model-based tests with 10,000 examples each
 
 keys: $(VENV)/.ready ## Drive a million keys through a limiter and a breaker, and measure
 	$(RUN) tests/measure_keys.py
+
+soak: $(VENV)/.ready ## Let random faults and cancellations play with the HTTP client for a minute
+	$(RUN) tests/measure_soak.py
 
 # On CPython 3.11 the wrappers that mutmut puts around every function crash the interpreter.
 mutants: $(VENV)/.ready ## Change the library a bit at a time and see whether the tests notice; MODULE=_keys for one

@@ -22,6 +22,8 @@ from resilience import _arguments, _events
 if TYPE_CHECKING:
     from loguru import Message, Record
 
+_PACKAGES = ("resilience", "resilience_httpx")
+
 _SEVERITY = {"DEBUG": 10, "INFO": 20, "WARNING": 30, "ERROR": 40}
 _LEVELS = {
     "adaptive_throttle.rejected": "WARNING",
@@ -236,8 +238,8 @@ def _remove(sink: int) -> bool:
 
 
 def _is_ours(record: Record) -> bool:
-    return record["name"] == __name__
+    return (record["name"] or "").partition(".")[0] in _PACKAGES
 
 
 def _is_foreign(record: Record) -> bool:
-    return record["name"] != __name__
+    return not _is_ours(record)

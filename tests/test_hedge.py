@@ -547,17 +547,17 @@ async def test_the_percentile_does_not_sink_with_the_hedges_that_it_causes() -> 
 
 
 @pytest.mark.parametrize(
-    "attempts",
+    "outcomes",
     [
-        Attempts((0.5, OSError("reset"))),
-        Attempts((0.5, OSError()), (0.5, "second")),
-        Attempts((0.5, RateLimitExceededError())),
-        Attempts((0.5, asyncio.CancelledError())),
+        [(0.5, OSError("reset"))],
+        [(0.5, OSError()), (0.5, "second")],
+        [(0.5, RateLimitExceededError())],
+        [(0.5, asyncio.CancelledError())],
     ],
 )
-async def test_a_first_attempt_that_failed_says_nothing_about_latency(attempts: Attempts) -> None:
+async def test_a_first_attempt_that_failed_says_nothing_about_latency(outcomes: list[Any]) -> None:
     policy = hedge(Percentile(50, initial=3, minimum_calls=1))
-    task = asyncio.create_task(policy(attempts)())
+    task = asyncio.create_task(policy(Attempts(*outcomes))())
     await asyncio.wait([task])
     assert task.cancelled() or task.exception() or task.result() == "second"
     assert policy.snapshot()["samples"] == 0

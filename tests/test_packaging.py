@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from types import FunctionType
 
 import pytest
 
@@ -55,7 +56,7 @@ def test_everything_public_is_documented_and_typed(name: str) -> None:
     undocumented = [
         each
         for each in package.__all__
-        if callable(getattr(package, each)) and not getattr(package, each).__doc__
+        if isinstance(getattr(package, each), (type, FunctionType)) and not getattr(package, each).__doc__
     ]
     assert not undocumented
 

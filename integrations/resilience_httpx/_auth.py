@@ -3,13 +3,15 @@
 They are sent to the origin of the client's ``base_url``, or of its first request if it has none, or to
 the ``origins`` that are named; other origins get the request without them. A redirect to another origin
 loses every header that was added here, where httpx itself drops ``Authorization`` alone. Nothing shows
-them: no ``repr``, no error, no log.
+them: no ``repr``, no error, no log, no pickle.
 """
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Generator, Sequence
+import inspect
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable, Sequence
+from typing import NoReturn
 from urllib.parse import urlencode
 
 from resilience import _arguments
@@ -23,7 +25,13 @@ CREDENTIAL_HEADERS = "resilience.credential_headers"
 
 
 class OriginAuth(Auth):
-    """Credentials bound to origins; the base of the client's own auth classes."""
+    """Credentials bound to origins; the base of the client's own auth classes.
+
+    Attributes:
+        speaks_for_one: Whether whatever it sends stands for one identity; a response cache must know.
+    """
+
+    speaks_for_one = False
 
     def __init__(self, origins: str | Sequence[str] | None) -> None:
         self._origins = None if origins is None else _parse_origins(origins)
@@ -52,30 +60,63 @@ class OriginAuth(Auth):
     def __repr__(self) -> str:
         return f"{type(self).__name__}(...)"
 
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(f"{type(self).__name__} cannot be copied or pickled: it holds secrets")
+
 
 class BearerAuth(OriginAuth):
     """Sends ``Authorization: Bearer <token>`` (RFC 6750).
 
+    Safe for concurrent tasks, threads and loops, if the function is.
+
     Args:
-        token: The token.
+        token: The token, or a function, async or not, that returns it; it is called for each attempt, so it
+            should keep the token for as long as that is good.
         origins: The origins that may see it, such as ``"https://api.example.com"``; default: that of
             ``base_url``, or of the first request.
 
     Raises:
-        TypeError: If the token is no string.
+        TypeError: If the token is no string, or the function does not return one.
         ValueError: If it is empty or has characters that a header cannot hold, or an origin is no URL.
 
     Example:
         >>> BearerAuth("secret")
         BearerAuth(...)
+        >>> async def read_token() -> str:
+        ...     return "secret"
+        >>> BearerAuth(read_token)
+        BearerAuth(...)
     """
 
-    def __init__(self, token: str, *, origins: str | Sequence[str] | None = None) -> None:
+    def __init__(
+        self,
+        token: str | Callable[[], str | Awaitable[str]],
+        *,
+        origins: str | Sequence[str] | None = None,
+    ) -> None:
         super().__init__(origins)
-        self._value = f"Bearer {_header_value('token', token)}"
+        self.speaks_for_one = not callable(token)  # a function may return the token of whoever asks
+        self._provider = token if callable(token) else None
+        self._token = "" if callable(token) else _header_value("token", token)
+
+    async def async_auth_flow(
+        self, request: httpx.Request
+    ) -> AsyncGenerator[httpx.Request, httpx.Response]:
+        """Add the token, unless the request goes somewhere else."""
+        if self._covers(request):
+            _set_header(request, "Authorization", f"Bearer {await self._ask()}")
+        yield request
+
+    async def _ask(self) -> str:
+        if self._provider is None:
+            return self._token
+        token = self._provider()
+        return _header_value("token", await token if inspect.isawaitable(token) else token)
 
     def _add_to(self, request: httpx.Request) -> None:
-        _set_header(request, "Authorization", self._value)
+        if self._provider is not None:
+            raise RuntimeError("BearerAuth with a function needs an asynchronous client")
+        _set_header(request, "Authorization", f"Bearer {self._token}")
 
 
 class APIKeyAuth(OriginAuth):
@@ -95,6 +136,8 @@ class APIKeyAuth(OriginAuth):
         >>> APIKeyAuth("secret", query="api_key")
         APIKeyAuth(..., query='api_key')
     """
+
+    speaks_for_one = True
 
     def __init__(
         self,
@@ -139,12 +182,15 @@ class BasicAuth(OriginAuth):
         BasicAuth(...)
     """
 
+    speaks_for_one = True
+
     def __init__(self, username: str, password: str, *, origins: str | Sequence[str] | None = None) -> None:
         super().__init__(origins)
-        _string("username", username)
+        checked_string("username", username)
         if ":" in username:
             raise ValueError("username must be a string without a colon")
-        pair = base64.b64encode(f"{username}:{_string('password', password)}".encode()).decode("ascii")
+        checked_string("password", password)
+        pair = base64.b64encode(f"{username}:{password}".encode()).decode("ascii")
         self._value = f"Basic {pair}"
 
     def _add_to(self, request: httpx.Request) -> None:
@@ -153,8 +199,13 @@ class BasicAuth(OriginAuth):
 
 def _set_header(request: httpx.Request, name: str, value: str) -> None:
     request.headers[name] = value
-    names: tuple[str, ...] = request.extensions.get(CREDENTIAL_HEADERS, ())
-    request.extensions = {**request.extensions, CREDENTIAL_HEADERS: (*names, name)}
+    keep_at_home(request, (name,))
+
+
+def keep_at_home(request: httpx.Request, names: Iterable[str]) -> None:
+    """Let no redirect to another origin take some headers along."""
+    known: tuple[str, ...] = request.extensions.get(CREDENTIAL_HEADERS, ())
+    request.extensions = {**request.extensions, CREDENTIAL_HEADERS: (*known, *names)}
 
 
 def _with_parameter(url: httpx.URL, name: str, value: str) -> httpx.URL:
@@ -165,7 +216,8 @@ def _with_parameter(url: httpx.URL, name: str, value: str) -> httpx.URL:
     return url.copy_with(query=url.query + b"&" + pair if url.query else pair)
 
 
-def _string(name: str, value: object) -> str:
+def checked_string(name: str, value: object) -> str:
+    """Return a secret that is a string; the error does not show it."""
     if not isinstance(value, str):
         raise TypeError(f"{name} must be a string, got a {type(value).__name__}")
     return value
@@ -173,13 +225,18 @@ def _string(name: str, value: object) -> str:
 
 def _header_value(name: str, value: object) -> str:
     """Return a secret that a header can hold. The error must not show it, and later ones would."""
-    value = _string(name, value)
-    if not value or value != value.strip() or not (value.isascii() and value.isprintable()):
+    value = checked_string(name, value)
+    if not fits_header(value):
         raise ValueError(
             f"{name} must be printable ASCII characters without spaces or line breaks around them; "
             "one read from a file often ends in a line break: use .strip()"
         )
     return value
+
+
+def fits_header(value: str) -> bool:
+    """Whether a header can hold a value, and it is not empty."""
+    return bool(value) and value == value.strip() and value.isascii() and value.isprintable()
 
 
 def _header_name(value: object) -> str:

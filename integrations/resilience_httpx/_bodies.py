@@ -12,7 +12,7 @@ from typing import Any
 
 from resilience_httpx._packages import AsyncByteStream, classes, httpx
 
-_REQUEST_ERRORS = classes("RequestError")
+_REQUEST_ERRORS = classes(httpx.RequestError)
 
 HOLD_AT_MOST = 64 * 1024
 """Bytes on the wire; a connection that would bring more is not worth keeping."""
@@ -38,6 +38,16 @@ class HeldBody(AsyncByteStream):
     def is_complete(self) -> bool:
         """Whether all of it has been read, so that it needs no connection any more."""
         return self._rest is None
+
+    @property
+    def held(self) -> bytes | None:
+        """All of it as it came over the wire, or ``None`` if there is more."""
+        return b"".join(self._beginning) if self.is_complete else None
+
+    @property
+    def elapsed(self) -> Any:
+        """How long the response took, which httpx2 asks its body for."""
+        return getattr(self._source, "elapsed", None)
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         for chunk in self._beginning:
@@ -75,6 +85,11 @@ async def hold(response: httpx.Response) -> None:
         await _close(chunks, source)
         raise
     response.stream = HeldBody(beginning, None, source)
+
+
+def is_half_read(response: httpx.Response) -> bool:
+    """Whether a response was held and keeps its connection for the rest of its body."""
+    return isinstance(response.stream, HeldBody) and not response.stream.is_complete
 
 
 async def read(response: httpx.Response) -> None:

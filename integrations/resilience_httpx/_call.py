@@ -6,14 +6,17 @@ a call travels in a context variable, which every task and thread has of its own
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
 from typing import Any, TypeAlias
 
+from resilience import _clock
+from resilience_httpx._bodies import is_half_read
 from resilience_httpx._errors import StatusError
 from resilience_httpx._packages import httpx
 from resilience_httpx._requests import fresh_copy
-from resilience_httpx._sending import TRANSIENT_STATUSES, is_idempotent, is_replayable
+from resilience_httpx._sending import has_transient_status, is_idempotent, is_replayable
 
 Send: TypeAlias = Callable[[httpx.Request], Awaitable[httpx.Response]]
 
@@ -28,17 +31,29 @@ class Call:
         stream: Whether the caller reads the body.
         options: The other arguments that were given to `send`.
         retries: Whether anything is sent again at all.
+        transport_for: Returns what the client sends a request to a URL with, if that is known.
+        auth: What adds credentials to the request, if anything does.
+        base_path: The path that the client adds relative URLs to.
 
     Attributes:
         request: The request as the caller made it; never sent, never changed.
         sent: The request that the current attempt began with.
         answer: The last response with an error status, as an error; it may still hold a connection.
         failure: What ended the last attempt that failed.
+        attempts: How many attempts were begun.
+        started: When the call began, in monotonic seconds.
+        asked_pause: Seconds for which the last response asks to be left alone, if it does.
         new_cookies: The names of the cookies that failed attempts brought.
     """
 
     __slots__ = (
+        "_dropped",
+        "_dropping",
         "answer",
+        "asked_pause",
+        "attempts",
+        "auth",
+        "base_path",
         "failure",
         "given",
         "home",
@@ -47,7 +62,9 @@ class Call:
         "request",
         "retries",
         "sent",
+        "started",
         "stream",
+        "transport_for",
     )
 
     def __init__(
@@ -58,6 +75,9 @@ class Call:
         stream: bool,
         options: Mapping[str, Any],
         retries: bool,
+        transport_for: Callable[[httpx.URL], httpx.AsyncBaseTransport] | None = None,
+        auth: object = None,
+        base_path: str = "",
     ) -> None:
         self.given = given
         self.home = home
@@ -65,25 +85,66 @@ class Call:
         self.stream = stream
         self.options = options
         self.retries = retries
+        self.transport_for = transport_for
+        self.auth = auth
         self.sent: httpx.Request | None = None
         self.answer: StatusError | None = None
         self.failure: Exception | None = None
         self.new_cookies: set[str] = set()
+        self.attempts = 0
+        self.started = _clock.monotonic()
+        self.asked_pause: float | None = None
+        self.base_path = base_path
+        self._dropping: asyncio.Handle | None = None
+        self._dropped: asyncio.Future[None] | None = None
+
+    def another(self, given: httpx.Request) -> Call:
+        """Make a call of another request that goes the same way, and reads the body."""
+        return Call(
+            given,
+            home=self.home,
+            stream=False,
+            options=self.options,
+            retries=self.retries,
+            transport_for=self.transport_for,
+            auth=self.auth,
+            base_path=self.base_path,
+        )
 
     def may_drop(self, response: httpx.Response) -> bool:
         """Whether another attempt may follow, so that this response may be thrown away."""
         return (
-            response.status_code in TRANSIENT_STATUSES
+            has_transient_status(response)
             and self.retries
             and is_idempotent(self.request)
             and is_replayable(self.request)
         )
 
+    def drop_answer_soon(self) -> None:
+        """Give back the connection that the last answer may hold, unless the call ends before it waits."""
+        if self.answer is not None and is_half_read(self.answer.response):
+            self._dropping = asyncio.get_running_loop().call_soon(self._start_dropping)
+
+    def keep_answer(self) -> bool:
+        """Keep the last answer after all; return whether that comes too late."""
+        dropping, self._dropping = self._dropping, None
+        if dropping is not None:
+            dropping.cancel()
+        return self._dropped is not None
+
     async def drop_answer(self) -> None:
         """Give back the connection that the last answer may hold."""
+        self.keep_answer()
+        dropped, self._dropped = self._dropped, None
         answer, self.answer = self.answer, None
-        if answer is not None:
+        if dropped is not None:
+            await dropped
+        elif answer is not None:
             await answer.response.aclose()
+
+    def _start_dropping(self) -> None:
+        assert self.answer is not None  # else this would have been cancelled
+        self._dropped = asyncio.ensure_future(self.answer.response.aclose())
 
     async def end(self) -> None:
         """Let go of everything: an error that is kept here would keep this call, and so on."""

@@ -6,11 +6,18 @@ import ssl
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeAlias, TypedDict, Unpack
 
-import httpx
-
 from resilience import CircuitBreaker, Policy, RateLimit, Retry
 from resilience._arguments import Seconds
-from resilience_httpx._mixin import DEFAULT, Auth, DefaultPolicy, ResilientMixin
+from resilience_httpx._backends import Backend
+from resilience_httpx._error_map import ErrorKey
+from resilience_httpx._errors import StatusError
+from resilience_httpx._idempotency import KeyOption
+from resilience_httpx._middleware import Middleware
+from resilience_httpx._mixin import Auth, ResilientMixin
+from resilience_httpx._packages import httpx
+from resilience_httpx._response_cache import ResponseCache
+from resilience_httpx._sender import DEFAULT, DefaultPolicy
+from resilience_httpx._server_limits import ServerLimits
 
 Pairs: TypeAlias = httpx.Headers | Mapping[str, str] | Mapping[bytes, bytes] | Sequence[tuple[str, str]]
 
@@ -50,11 +57,11 @@ class ResilientClient(ResilientMixin, httpx.AsyncClient):
     the last response is returned. The body is read within the attempt; with ``stream()`` the attempt ends
     with the headers.
 
-    A task that is cancelled while its request begins or waits for a connection can cost httpx 0.28 that
-    connection for good (httpcore#1093), with this client as without; httpx2 has mended it.
+    A task that is cancelled while its request begins can cost httpx 0.28 a connection for good
+    (httpcore#1093); not here: the client's own transports give it back.
 
     Policies can be chosen for one call: ``client.get(url, extensions={"retry": None})``, likewise
-    ``rate_limit``, ``circuit_breaker``, ``attempt_timeout`` and ``total_timeout``.
+    ``rate_limit``, ``circuit_breaker``, ``server_limits``, ``attempt_timeout`` and ``total_timeout``.
 
     Safe for concurrent tasks. The connections belong to one event loop, as those of every httpx client do.
 
@@ -66,6 +73,10 @@ class ResilientClient(ResilientMixin, httpx.AsyncClient):
         circuit_breaker: A `circuit_breaker` policy; it counts statuses of 500 and above and failures of
             the network, per origin. Without ``key=`` it guards the client's own origin itself, and others
             by circuits of the same configuration. ``None``: no circuits.
+        cache: A `ResponseCache`: what it answers passes no other policy. Default: nothing is kept.
+        server_limits: A `ServerLimits`: what the server says of its limits, by ``Retry-After`` and headers
+            of rate limits, holds for all calls. Default: one of the client's own. ``None``: only the retry
+            of the call that is told heeds it.
         attempt_timeout: Seconds or ``timedelta`` for one attempt, or ``None``.
         total_timeout: Seconds or ``timedelta`` for a call with all its attempts and waits, or ``None``.
         endpoints: Policies per endpoint, such as ``{"GET /search*": [rate_limited(30, per=60)]}``. One of
@@ -75,6 +86,20 @@ class ResilientClient(ResilientMixin, httpx.AsyncClient):
         auth: `BearerAuth`, `APIKeyAuth`, `BasicAuth`, or anything that httpx takes.
         raise_for_status: Whether error statuses are raised and errors of the network are typed; see
             `HTTPClientError`.
+        error_map: The API's own classes of errors, subclasses of `StatusError`, by status, by type of
+            problem (RFC 9457) or error code in the body, or by a pair of status and one of these; the most
+            specific counts. Needs ``raise_for_status=True``.
+        middleware: Async functions ``(request, call_next) -> response`` around each call, outside of all
+            policies; the first is the outermost.
+        attempt_middleware: The same around each attempt, inside of all policies.
+        idempotency_key: Gives each POST and PATCH an idempotency key, the same in all its attempts, so that
+            it may be sent again: ``True``, the name of the header, a function of the request that returns
+            the key, or an `IdempotencyKey`. A key in the request's header is left as it is;
+            ``extensions={"idempotency_key": "..."}`` gives one for a call, ``None`` there gives none.
+        attempt_header: A header that tells the server the number of the attempt, the first being 1. Hooks
+            find the number in ``request.extensions.get("resilience.attempt", 1)``.
+        backend: What carries the requests: ``"httpx"``, or ``"aiohttp"`` (extra ``aiohttp``), which is
+            several times faster with many connections and has no HTTP/2.
         **options: The other arguments of ``httpx.AsyncClient``.
 
     Raises:
@@ -94,6 +119,8 @@ class ResilientClient(ResilientMixin, httpx.AsyncClient):
         {'login': 'ada'}
     """
 
+    _package = httpx
+
     def __init__(
         self,
         base_url: httpx.URL | str = "",
@@ -101,11 +128,19 @@ class ResilientClient(ResilientMixin, httpx.AsyncClient):
         retry: Retry | DefaultPolicy | None = DEFAULT,
         rate_limit: RateLimit | None = None,
         circuit_breaker: CircuitBreaker | DefaultPolicy | None = DEFAULT,
+        cache: ResponseCache | None = None,
+        server_limits: ServerLimits | DefaultPolicy | None = DEFAULT,
         attempt_timeout: Seconds | None = 30.0,
         total_timeout: Seconds | None = 120.0,
         endpoints: Mapping[str, Sequence[Policy]] | None = None,
         auth: Auth | None = None,
         raise_for_status: bool = False,
+        error_map: Mapping[ErrorKey, type[StatusError]] | None = None,
+        middleware: Sequence[Middleware] | None = None,
+        attempt_middleware: Sequence[Middleware] | None = None,
+        idempotency_key: KeyOption = None,
+        attempt_header: str | None = None,
+        backend: Backend = "httpx",
         **options: Unpack[HTTPXOptions],
     ) -> None:
         super().__init__(
@@ -113,10 +148,18 @@ class ResilientClient(ResilientMixin, httpx.AsyncClient):
             retry=retry,
             rate_limit=rate_limit,
             circuit_breaker=circuit_breaker,
+            cache=cache,
+            server_limits=server_limits,
             attempt_timeout=attempt_timeout,
             total_timeout=total_timeout,
             endpoints=endpoints,
             auth=auth,
             raise_for_status=raise_for_status,
+            error_map=error_map,
+            middleware=middleware,
+            attempt_middleware=attempt_middleware,
+            idempotency_key=idempotency_key,
+            attempt_header=attempt_header,
+            backend=backend,
             **options,
         )

@@ -31,12 +31,19 @@ class Endpoint:
     Attributes:
         pattern: As it was given.
         policies: Outermost first; those of stacks one by one.
+        given: The policies as they were given.
     """
 
     pattern: str
     method: str
     path: re.Pattern[str]
     policies: tuple[Policy, ...]
+    given: tuple[Policy, ...]
+
+    @property
+    def enabled_policies(self) -> tuple[Policy, ...]:
+        """The policies without those of stacks that are switched off now."""
+        return tuple(_enabled(self.given))
 
     @property
     def specificity(self) -> tuple[int, bool]:
@@ -88,7 +95,11 @@ def _endpoint(pattern: str, policies: Sequence[Policy]) -> Endpoint:
     method, path = parts.groups()
     expression = ".*".join(re.escape(piece) for piece in path.split("*"))
     return Endpoint(
-        text, (method or "*").upper(), re.compile(expression, re.DOTALL), _policies_of(pattern, policies)
+        text,
+        (method or "*").upper(),
+        re.compile(expression, re.DOTALL),
+        _policies_of(pattern, policies),
+        tuple(policies),
     )
 
 
@@ -110,3 +121,11 @@ def _flat(pattern: str, policies: Iterable[Policy]) -> Iterable[Policy]:
     for policy in policies:
         _arguments.instance(f"endpoints[{pattern!r}]", policy, Policy, "a list of policies")
         yield from policy.policies if isinstance(policy, Stack) else (policy,)
+
+
+def _enabled(policies: Iterable[Policy]) -> Iterable[Policy]:
+    for policy in policies:
+        if not isinstance(policy, Stack):
+            yield policy
+        elif policy.enabled:
+            yield from _enabled(policy.config.policies)

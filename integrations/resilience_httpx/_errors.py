@@ -25,7 +25,7 @@ of headers and bodies nothing, and never the text of an exception of httpx.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any, TypeVar, cast
 
@@ -34,13 +34,15 @@ from resilience_httpx import _packages
 from resilience_httpx._failures import is_unmapped, request_of
 from resilience_httpx._origins import without_secrets
 from resilience_httpx._packages import HTTPStatusError, TimeoutException, TransportError, classes, httpx
+from resilience_httpx._problem_details import Problem, problem_of
+from resilience_httpx._rate_headers import exhausted_for, quotas
 from resilience_httpx._retry_after import retry_after
 
 E = TypeVar("E", bound=ResilienceError)
 
-_STATUS_ERRORS = classes("HTTPStatusError")
-_TIMEOUTS = classes("TimeoutException")
-_NETWORK_ERRORS = classes("NetworkError", "RemoteProtocolError", "ProxyError")
+_STATUS_ERRORS = classes(httpx.HTTPStatusError)
+_TIMEOUTS = classes(httpx.TimeoutException)
+_NETWORK_ERRORS = classes(httpx.NetworkError, httpx.RemoteProtocolError, httpx.ProxyError)
 
 # The statuses whose `Retry-After` means "send this again later".
 _ASK_FOR_A_PAUSE = frozenset({413, 429, 503})
@@ -96,7 +98,8 @@ class StatusError(HTTPClientError, HTTPStatusError):
 
     Attributes:
         response: The ``httpx.Response``.
-        retry_after: Seconds for which the server asks to be left alone (413, 429 and 503), or ``None``.
+        retry_after: Seconds for which the server asks to be left alone (413, 429 and 503, and 403 if it
+            tells of a limit), or ``None``.
     """
 
     default_code = "http_status_error"
@@ -118,6 +121,11 @@ class StatusError(HTTPClientError, HTTPStatusError):
     def status_code(self) -> int:
         """The status of the response."""
         return self.response.status_code
+
+    @property
+    def problem(self) -> Problem | None:
+        """The problem details in the body (RFC 9457), or ``None`` if it has none."""
+        return problem_of(self.response)
 
     def _describe(self) -> str:
         status = self.response.status_code
@@ -199,23 +207,42 @@ def status_error(response: httpx.Response) -> StatusError:
     return kind(request=response.request, response=response)
 
 
-def note_retry_after(error: httpx.HTTPStatusError) -> None:
-    """Let an error of httpx's say how long the server asks to be left alone, as ours do."""
-    cast("Any", error).retry_after = _asked_pause(error.response)
+def note_retry_after(error: Any, asked: float | None) -> None:
+    """Let an ``httpx.HTTPStatusError`` say how long the server asks to be left alone, as ours do."""
+    error.retry_after = _asked_pause(error.response) if asked is None else asked
 
 
 def _asked_pause(response: httpx.Response) -> float | None:
-    asks = response.status_code in _ASK_FOR_A_PAUSE
-    return retry_after(response.headers, time.time()) if asks else None
+    if response.status_code not in _ASK_FOR_A_PAUSE:
+        return None
+    now = time.time()
+    asked = retry_after(response.headers, now)
+    if asked is None and response.status_code == HTTPStatus.TOO_MANY_REQUESTS:
+        return exhausted_for(quotas(response.headers, now))
+    return asked
 
 
-def client_error(error: Exception, request: httpx.Request, *, typed: bool) -> Exception:
+def note_call(error: Exception, attempts: int, elapsed: float) -> None:
+    """Put into the details of an error of ours what the call has cost."""
+    if isinstance(error, ResilienceError):
+        details: Mapping[str, Any] = error.__dict__.get("_details") or {}
+        error.__dict__["_details"] = {**details, "attempts": attempts, "elapsed": elapsed}
+
+
+def client_error(
+    error: Exception,
+    request: httpx.Request,
+    *,
+    typed: bool,
+    make: Callable[[httpx.Response], StatusError] = status_error,
+) -> Exception:
     """Return what the client raises for an error: the error itself, or its twin that httpx knows.
 
     Args:
         error: What ended the call.
         request: The request that the caller gave, for errors that know none.
         typed: Whether errors of the network become `NetworkError` and `RequestTimeoutError`.
+        make: Makes the error of a response.
     """
     if isinstance(error, CallTimeoutError):
         return _adopted(error, _both(type(error), RequestTimeoutError), request)
@@ -224,7 +251,7 @@ def client_error(error: Exception, request: httpx.Request, *, typed: bool) -> Ex
     if not typed or isinstance(error, HTTPClientError):
         return error
     if isinstance(error, _STATUS_ERRORS):  # raised by an event hook
-        return _with_notes(status_error(error.response), error)
+        return _with_notes(make(error.response), error)
     failed = request_of(error) or request
     if isinstance(error, _TIMEOUTS):
         return _with_notes(_both(RequestTimeoutError, type(error))(request=failed), error)

@@ -12,17 +12,17 @@ import ssl
 from resilience import CallTimeoutError, RejectedError
 from resilience_httpx._packages import classes, httpx
 
-_HTTP_ERRORS = classes("HTTPError")
-_STATUS_ERRORS = classes("HTTPStatusError")
-_TRANSPORT_ERRORS = classes("TransportError")
+_HTTP_ERRORS = classes(httpx.HTTPError)
+_STATUS_ERRORS = classes(httpx.HTTPStatusError)
+_TRANSPORT_ERRORS = classes(httpx.TransportError)
 
 # The caller's own mistakes. They are transport errors by class, but no request left the process.
-_LOCAL = (*classes("UnsupportedProtocol", "LocalProtocolError"), RejectedError)
+_LOCAL = (*classes(httpx.UnsupportedProtocol, httpx.LocalProtocolError), RejectedError)
 
 # Nothing was sent. `PoolTimeout` is back-pressure of the own pool and says nothing about the server.
-_NOT_CONNECTED = classes("ConnectError", "ConnectTimeout", "PoolTimeout")
+_NOT_CONNECTED = classes(httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 
-_NOT_THE_SERVERS = (*_LOCAL, *classes("PoolTimeout"))
+_NOT_THE_SERVERS = (*_LOCAL, *classes(httpx.PoolTimeout))
 
 # Layers below httpx whose errors it does not map completely.
 _LAYERS_BELOW = frozenset({"aiohttp", "anyio", "h11", "h2", "httpcore", "httpcore2"})

@@ -35,8 +35,11 @@ def narrowed(policy: Retry, *, raises: bool) -> Retry:
 
 def _narrowed_on(policy: Retry, *, raises: bool) -> On:
     on, on_result = policy.config.on, policy.config.on_result
+    # Functions of the user's that have a say later may wait, and then decide that this was the last answer.
+    may_wait = policy.config.stop is not None or callable(policy.config.wait)
+    drop = _keep if may_wait else _drop
     if on is Exception and on_result is None:
-        return _is_allowed
+        return lambda error: drop(is_retried=_is_allowed(error))
 
     async def is_wanted(error: Exception, ask: Callable[[], Any]) -> bool:
         if not _is_allowed(error):
@@ -46,14 +49,25 @@ def _narrowed_on(policy: Retry, *, raises: bool) -> On:
             if on_result is not None and not await _settled(on_result(answer.response)):
                 return False
             if not raises:
-                return True
-        return bool(await _settled(ask()))
+                return drop(is_retried=True)
+        return drop(is_retried=bool(await _settled(ask())))
 
     if isinstance(on, (type, tuple)):
         return lambda error: is_wanted(error, lambda: isinstance(error, on))
     if _is_tenacity(on):
         return _with_state(on, is_wanted)
     return lambda error: is_wanted(error, lambda: on(error))
+
+
+def _keep(*, is_retried: bool) -> bool:
+    return is_retried
+
+
+def _drop(*, is_retried: bool) -> bool:
+    """Have an answer that is thrown away give its connection back in the backoff already."""
+    if is_retried:
+        current.get().drop_answer_soon()
+    return is_retried
 
 
 def _is_allowed(error: Exception) -> bool:

@@ -4,15 +4,18 @@ The layers, outermost first::
 
     fallback, map_errors, track_metrics    of an endpoint
     presented                              errors become those of httpx too, typed if asked for
-    total timeout
+    response cache                         what it answers goes no further; requests cross it as they are
+    total timeout                          of the call, and of each exchange for the cache
     answered                               the last response, or the last error, ends the call
     retry
     observed                               notes what failed
     circuit breaker, one circuit per origin
+    the server's word                      waits while the server has asked to be left alone
     rate limit
     bulkhead                               of an endpoint
     attempt timeout
     judged                                 an error status is a failure, and some failures are neutral
+    listening                              notes what the server says of its limits
     the attempt
 
 A pipeline is built once for each set of policies, not for each request. Its layers are plain async
@@ -35,19 +38,24 @@ from resilience import (
     ResilienceError,
     Retry,
     Timeout,
+    _clock,
 )
 from resilience_httpx._bodies import read, read_if_short
 from resilience_httpx._call import Call, Send, current
 from resilience_httpx._circuits import NeutralError, guard
-from resilience_httpx._errors import client_error, note_retry_after, status_error
+from resilience_httpx._error_map import ErrorMap
+from resilience_httpx._errors import client_error, note_call, note_retry_after
 from resilience_httpx._failures import is_wire_fault, request_of
 from resilience_httpx._narrowing import narrowed
 from resilience_httpx._origins import origin_of
 from resilience_httpx._packages import classes, httpx
+from resilience_httpx._response_cache import ResponseCache
 from resilience_httpx._sending import NOT_REPLAYABLE, is_replayable, may_be_sent_again
+from resilience_httpx._server_limits import ServerLimits
+from resilience_httpx._server_word import honouring, listening, raised_response, still_free
 
-_STATUS_ERRORS = classes("HTTPStatusError")
-_REQUEST_ERRORS = classes("RequestError")
+_STATUS_ERRORS = classes(httpx.HTTPStatusError)
+_REQUEST_ERRORS = classes(httpx.RequestError)
 
 _AROUND_THE_CALL = ("fallback", "map_errors", "track_metrics")
 
@@ -66,6 +74,8 @@ class Policies:
     attempt_timeout: Timeout | None
     total_timeout: Timeout | None
     others: tuple[Policy, ...] = ()
+    cache: ResponseCache | None = None
+    server_limits: ServerLimits | None = None
 
 
 class Pipeline(NamedTuple):
@@ -80,7 +90,9 @@ class Pipeline(NamedTuple):
     retries: bool
 
 
-def build(policies: Policies, attempt: Send, *, use: str, home: str | None, raises: bool) -> Pipeline:
+def build(
+    policies: Policies, attempt: Send, *, use: str, home: str | None, raises: bool, errors: ErrorMap
+) -> Pipeline:
     """Put an attempt under a set of policies.
 
     Args:
@@ -89,6 +101,7 @@ def build(policies: Policies, attempt: Send, *, use: str, home: str | None, rais
         use: What events call policies without a name.
         home: The client's own origin, if it is known.
         raises: Whether error statuses are raised, and errors of the network typed.
+        errors: Makes the errors of error statuses.
     """
     around = sorted(
         (each for each in policies.others if each.kind in _AROUND_THE_CALL),
@@ -97,17 +110,25 @@ def build(policies: Policies, attempt: Send, *, use: str, home: str | None, rais
     bulkheads = [each for each in policies.others if each.kind == "bulkhead"]
     innermost = [each for each in policies.others if each not in around and each not in bulkheads]
 
-    send = _judged(_under(innermost, attempt, use))
+    limits = policies.server_limits
+    send = attempt if limits is None else listening(limits, attempt)
+    send = _judged(_under(innermost, send, use), errors)
     send = _under([*bulkheads, policies.attempt_timeout], send, use)
-    send = _under([policies.rate_limit], send, use)
+    if policies.rate_limit is not None:
+        send = policies.rate_limit.wrap(send if limits is None else still_free(limits, send), use)
+    if limits is not None:
+        send = honouring(limits, send)
     if policies.circuit_breaker is not None:
         send = guard(policies.circuit_breaker, send, use, home)
     send = _observed(send)
     if policies.retry is not None:
         send = _repeated(policies.retry, send, use, raises=raises)
-    send = _answered(send, raises=raises)
-    send = _under([policies.total_timeout], send, use)
-    send = _under(around, _presented(send, typed=raises), use)
+    send = _answered(send, errors, raises=raises)
+    if policies.cache is None:
+        send = _under([policies.total_timeout], send, use)
+    else:
+        send = policies.cache.over(send, policies.total_timeout, use)
+    send = _under(around, _presented(send, errors, typed=raises), use)
     return Pipeline(send, policies.retry is not None)
 
 
@@ -118,21 +139,24 @@ def _under(policies: Iterable[Policy | None], send: Send, use: str) -> Send:
     return send
 
 
-def _judged(attempt: Send) -> Send:
+def _judged(attempt: Send, errors: ErrorMap) -> Send:
     """Make failures of responses with an error status, and say which failures are not the server's."""
 
     async def judged(request: httpx.Request) -> httpx.Response:
         try:
             response = await attempt(request)
         except Exception as error:
-            if isinstance(error, _STATUS_ERRORS):  # raised by an event hook
-                note_retry_after(error)
+            if raised_response(error) is not None:
+                note_retry_after(error, current.get().asked_pause)
             if _tells_of(request, error):
                 raise
             raise NeutralError(error) from error
         if response.status_code < 400:
             return response
-        answer = current.get().answer = status_error(response)
+        call = current.get()
+        answer = call.answer = errors.error(response)
+        if call.asked_pause is not None:
+            answer.retry_after = call.asked_pause
         try:
             raise answer if _tells_of(request, answer) else NeutralError(answer)
         finally:
@@ -178,7 +202,7 @@ def _repeated(policy: Retry, send: Send, use: str, *, raises: bool) -> Send:
     return repeated_if_enabled
 
 
-def _answered(send: Send, *, raises: bool) -> Send:
+def _answered(send: Send, errors: ErrorMap, *, raises: bool) -> Send:
     """End the call with its last response or its last error, whichever policy ended it."""
 
     async def answered(request: httpx.Request) -> httpx.Response:
@@ -187,13 +211,17 @@ def _answered(send: Send, *, raises: bool) -> Send:
             return await send(request)
         except Exception as failure:
             error = _last_failure(call, failure)
+        is_lost = call.keep_answer()
         answer = call.answer
         try:
             if answer is None or error is not answer:
                 raise error
+            if is_lost:
+                answer.add_note("its body, a long one, was given up in the wait for another attempt")
+                raise answer
             if raises:
                 await _read_for_error(answer.response, stream=call.stream)
-                raise answer
+                raise errors.refined(answer)
             call.answer = None  # it is the caller's now
             if not call.stream:
                 await read(answer.response)
@@ -221,14 +249,16 @@ async def _read_for_error(response: httpx.Response, *, stream: bool) -> None:
         await (read_if_short(response) if stream else read(response))
 
 
-def _presented(send: Send, *, typed: bool) -> Send:
+def _presented(send: Send, errors: ErrorMap, *, typed: bool) -> Send:
     """Make the errors that leave the client those that its caller catches."""
 
     async def presented(request: httpx.Request) -> httpx.Response:
         try:
             return await send(request)
         except Exception as error:
-            shown = client_error(error, current.get().given, typed=typed)
+            call = current.get()
+            shown = client_error(error, call.given, typed=typed, make=errors.error)
+            note_call(shown, call.attempts, _clock.monotonic() - call.started)
             try:
                 if shown is error:
                     raise

@@ -13,7 +13,7 @@ from urllib.parse import unquote_plus
 
 from resilience_httpx._packages import PACKAGES, classes, httpx
 
-_URLS = classes("URL")
+_URLS = classes(httpx.URL)
 
 _HIDDEN = "REDACTED"
 
@@ -43,6 +43,11 @@ def _redact(record: logging.LogRecord) -> bool:
     return True
 
 
+def sounds_secret(name: str) -> bool:
+    """Whether what has this name, a parameter or a header, is likely to be a secret."""
+    return _SENSITIVE.search(name) is not None
+
+
 def redacted(url: httpx.URL) -> httpx.URL:
     """Return a URL with its secrets masked; the URL itself if it has none."""
     if url.userinfo:
@@ -57,5 +62,5 @@ def redacted(url: httpx.URL) -> httpx.URL:
 def _masked(pair: str) -> str:
     name, equals, _ = pair.partition("=")
     plain = unquote_plus(name)
-    hidden = equals and (plain in _named or _SENSITIVE.search(plain))
+    hidden = equals and (plain in _named or sounds_secret(plain))
     return f"{name}={_HIDDEN}" if hidden else pair

@@ -6,7 +6,11 @@ from collections.abc import Collection
 
 from resilience_httpx._packages import classes, httpx
 
-_IN_MEMORY = classes("ByteStream")
+_IN_MEMORY = classes(httpx.ByteStream)
+
+
+ATTEMPT = "resilience.attempt"
+"""Key of ``request.extensions``: the number of the attempt; the first has none."""
 
 
 def fresh_copy(request: httpx.Request) -> httpx.Request:
@@ -21,6 +25,14 @@ def fresh_copy(request: httpx.Request) -> httpx.Request:
     if isinstance(request.stream, _IN_MEMORY):
         copy.read()  # so that hooks and transports find the body as they are used to
     return copy
+
+
+def mark_attempt(request: httpx.Request, number: int, header: str | None) -> None:
+    """Tell hooks the number of an attempt, unless it is the first, and the server if there is a header."""
+    if number > 1:
+        request.extensions = {**request.extensions, ATTEMPT: number}
+    if header is not None:
+        request.headers[header] = str(number)
 
 
 def cookies_set_by(response: httpx.Response) -> set[str]:

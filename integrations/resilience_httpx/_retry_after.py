@@ -59,17 +59,18 @@ def _numbers(values: Iterable[str]) -> Iterator[float]:
 
 def _delays(values: Iterable[str], headers: httpx.Headers, now: float) -> Iterator[float]:
     for value in values:
-        when = _timestamp(value)
+        when = timestamp(value)
         if when is not None:
-            yield min(max(when - _server_time(headers, now), 0.0), LONGEST)
+            yield min(max(when - server_time(headers, now), 0.0), LONGEST)
 
 
-def _server_time(headers: httpx.Headers, now: float) -> float:
-    told = _timestamp(headers.get("date", ""))
+def server_time(headers: httpx.Headers, now: float) -> float:
+    """Return the time at which a server made a response, by its own clock if it tells, else ``now``."""
+    told = timestamp(headers.get("date", ""))
     return now if told is None or told < _YEAR_2000 else told
 
 
-def _timestamp(value: str) -> float | None:
+def timestamp(value: str) -> float | None:
     """Read a date in any of the three forms; one without a zone is in GMT, as all of them have to be."""
     try:
         parsed = parsedate_tz(value)

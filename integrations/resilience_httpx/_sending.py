@@ -11,10 +11,11 @@ from __future__ import annotations
 from typing import Any
 
 from resilience_httpx._failures import is_wire_fault, never_sent
+from resilience_httpx._idempotency import KEY
 from resilience_httpx._packages import classes, httpx
 
-_IN_MEMORY = classes("ByteStream")
-_STATUS_ERRORS = classes("HTTPStatusError")
+_IN_MEMORY = classes(httpx.ByteStream)
+_STATUS_ERRORS = classes(httpx.HTTPStatusError)
 
 IDEMPOTENT_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE", "QUERY"})
 
@@ -39,9 +40,21 @@ def may_be_sent_again(error: Exception, request: httpx.Request, sent: httpx.Requ
     return is_idempotent(request) and _is_transient(error)
 
 
+def has_transient_status(response: httpx.Response) -> bool:
+    """Whether the same request may get another response later.
+
+    Stripe saves the response to an idempotency key, an error too, and says so when it sends it once more.
+    """
+    if response.headers.get("idempotent-replayed", "").lower() == "true":
+        return False
+    return response.status_code in TRANSIENT_STATUSES
+
+
 def is_idempotent(request: httpx.Request) -> bool:
     """Whether doing the request twice is the same as doing it once."""
-    return request.method in IDEMPOTENT_METHODS or bool(request.headers.get("idempotency-key"))
+    if request.method in IDEMPOTENT_METHODS or request.headers.get("idempotency-key"):
+        return True
+    return bool(request.extensions.get(KEY))
 
 
 def is_replayable(request: httpx.Request) -> bool:
@@ -56,7 +69,7 @@ def is_replayable(request: httpx.Request) -> bool:
 
 def _is_transient(error: Exception) -> bool:
     if isinstance(error, _STATUS_ERRORS):
-        return error.response.status_code in TRANSIENT_STATUSES
+        return has_transient_status(error.response)
     return is_wire_fault(error)
 
 

@@ -2,6 +2,7 @@
 
 import base64
 import logging
+import pickle
 import subprocess
 import sys
 
@@ -212,14 +213,14 @@ def test_reprs_hide_the_secrets() -> None:
 
 
 async def test_h6_2_the_log_of_httpx_shows_no_secrets(api: Api, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, logger="httpx")
+    caplog.set_level(logging.INFO, logger=httpx.__name__)
     async with client(api, auth=APIKeyAuth("s3cr3t", query="q")) as calls:
         await calls.get(
             "https://ada:s3cr3t@h/a?page=2&q2=x&access_token=s3cr3t&flag&X-Amz-Signature=s3cr3t"
         )
         await calls.get("/plain?page=3")
         await calls.get("/plain", auth=None)
-    lines = [record.getMessage().split()[3] for record in caplog.records if record.name == "httpx"]
+    lines = [record.getMessage().split()[3] for record in caplog.records if record.name == httpx.__name__]
     assert lines == [
         "https://REDACTED@h/a?page=2&q2=x&access_token=REDACTED&flag&X-Amz-Signature=REDACTED&q=REDACTED",
         "https://h/plain?page=3&q=REDACTED",
@@ -245,16 +246,16 @@ def test_h6_2_a_parameter_is_hidden_if_its_name_sounds_like_a_secret(name: str, 
 
 
 def test_h6_2_other_records_of_the_logger_pass_unchanged(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, logger="httpx")
+    caplog.set_level(logging.INFO, logger=httpx.__name__)
     ResilientClient()
-    logging.getLogger("httpx").info("plain")
-    logging.getLogger("httpx").info("%(a)s", {"a": 1})
+    logging.getLogger(httpx.__name__).info("plain")
+    logging.getLogger(httpx.__name__).info("%(a)s", {"a": 1})
     assert [record.getMessage() for record in caplog.records] == ["plain", "1"]
 
 
 def test_a_missing_httpx_is_named_with_its_extra() -> None:
     code = (
-        "import sys; sys.modules['httpx'] = None\n"
+        "import sys; sys.modules['httpx'] = sys.modules['httpx2'] = None\n"
         "try: import resilience_httpx\n"
         "except ImportError as error: print(error)"
     )
@@ -265,4 +266,64 @@ def test_a_missing_httpx_is_named_with_its_extra() -> None:
         env={"PYTHONPATH": ":".join(sys.path)},
         check=True,
     )
-    assert run.stdout.strip() == 'resilience_httpx needs httpx: pip install "async-resilience[httpx]"'
+    needed = 'resilience_httpx needs httpx or httpx2: pip install "async-resilience[httpx]"'
+    assert run.stdout.strip() == needed
+
+
+# --- Tokens from a function ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+async def test_a_function_is_asked_for_the_token_of_each_attempt(api: Api, is_async: bool) -> None:
+    tokens = iter("abc")
+
+    def read() -> str:
+        return next(tokens)
+
+    async def fetch() -> str:
+        return read()
+
+    api.statuses = [503, 200]
+    auth = BearerAuth(fetch if is_async else read)
+    async with client(api, auth=auth, retry=retry(attempts=2, wait=0)) as calls:
+        await calls.get("/")
+        await calls.get("https://other/")
+        await calls.get("/")
+    assert api.header("Authorization") == ["Bearer a", "Bearer b", None, "Bearer c"]
+
+
+@pytest.mark.parametrize("answer", ["", "se-cret\n", "se-cré-t", None, b"se-cret"])
+async def test_a_function_that_returns_no_token_is_an_error(api: Api, answer: object) -> None:
+    async with client(api) as calls:
+        with pytest.raises((TypeError, ValueError), match="token") as caught:
+            await calls.get("/", auth=BearerAuth(lambda: answer))
+    assert "se-cr" not in str(caught.value)
+    assert api.requests == []
+
+
+async def test_an_error_of_the_function_is_the_callers(api: Api) -> None:
+    async def fail() -> str:
+        raise LookupError
+
+    async with client(api, circuit_breaker=circuit_breaker(failure_threshold=1)) as calls:
+        for _ in range(2):
+            with pytest.raises(LookupError):
+                await calls.get("/", auth=BearerAuth(fail))
+        assert (await calls.get("/")).status_code == 200
+
+
+def test_a_function_needs_an_asynchronous_client(api: Api) -> None:
+    with httpx.Client(transport=httpx.MockTransport(api)) as calls:
+        with pytest.raises(RuntimeError, match="asynchronous"):
+            calls.get("https://h/", auth=BearerAuth(lambda: "t"))
+        calls.get("https://h/", auth=BearerAuth("t"))
+        calls.get("https://h/", auth=BearerAuth("t", origins="https://other"))
+    assert api.header("Authorization") == ["Bearer t", None]
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: BearerAuth("t"), lambda: APIKeyAuth("k"), lambda: BasicAuth("u", "p")]
+)
+def test_h5_8_credentials_cannot_be_pickled(make) -> None:
+    with pytest.raises(TypeError, match="secrets"):
+        pickle.dumps(make())

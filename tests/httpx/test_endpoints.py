@@ -159,3 +159,34 @@ async def test_metrics_count_calls_and_mapped_errors_are_the_typed_ones(events: 
             await client.get("https://h/a")
     assert isinstance(caught.value.__cause__, ServerError)
     assert [event.kind for event in events if event.policy == "call"] == ["call.failed"]
+
+
+async def test_a_stack_that_is_switched_off_is_as_if_not_there() -> None:
+    inner = stack(rate_limited(1, per=60, max_wait=0))
+    outer = stack(inner, retry(attempts=3, wait=0))
+    statuses: list[int] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        statuses.append(503)
+        return httpx.Response(503)
+
+    options = {
+        "retry": retry(attempts=2, wait=0),
+        "circuit_breaker": None,
+        "endpoints": {"GET /a": [outer]},
+    }
+    async with ResilientClient("https://h", transport=httpx.MockTransport(answer), **options) as calls:
+        for outer.enabled, inner.enabled, count in (
+            (False, True, 2),
+            (True, False, 3),
+            (True, True, 1),
+            (False, False, 2),
+        ):
+            statuses.clear()
+            await calls.get("/a")
+            assert len(statuses) == count
+        outer.enabled = inner.enabled = True
+        await_none = {"extensions": {"rate_limit": None}}
+        statuses.clear()
+        await calls.get("/a", **await_none)
+        assert len(statuses) == 3

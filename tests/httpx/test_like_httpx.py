@@ -211,11 +211,12 @@ async def test_what_is_seen_is_what_httpx_shows(use: Callable[..., Awaitable[Any
     assert await seen_with(ResilientClient, use) == await seen_with(httpx.AsyncClient, use)
 
 
-@pytest.mark.parametrize("auth", [("u", "p"), httpx.BasicAuth("u", "p"), signed], ids=repr)
+@pytest.mark.parametrize("auth", [("u", "p"), "httpx.BasicAuth", signed], ids=repr)
 @pytest.mark.parametrize(
     "use", [send, follow_redirects, follow_redirects_by_hand], ids=lambda use: use.__name__
 )
 async def test_with_credentials_too(use: Callable[..., Awaitable[Any]], auth: Any) -> None:
+    auth = httpx.BasicAuth("u", "p") if auth == "httpx.BasicAuth" else auth
     assert await seen_with(ResilientClient, use, auth=auth) == await seen_with(
         httpx.AsyncClient, use, auth=auth
     )

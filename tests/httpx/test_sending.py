@@ -255,9 +255,8 @@ async def test_h1_2_an_exhausted_pool_is_tried_again_and_is_no_fault_of_the_serv
 @pytest.mark.real_time
 @pytest.mark.parametrize("failure", [hang_up, reset()], ids=["hang up", "reset"])
 async def test_h8_1_with_aiohttp_a_post_that_may_have_arrived_is_not_sent_again(failure: Step) -> None:
-    backend = pytest.importorskip("httpx_aiohttp")
     async with http_server() as server:
-        async with client(server, transport=backend.AiohttpTransport()) as calls:
+        async with client(server, backend="aiohttp") as calls:
             server.script("/", failure)
             with pytest.raises(httpx.TransportError):
                 await calls.post("/", content=b"body")
@@ -266,8 +265,7 @@ async def test_h8_1_with_aiohttp_a_post_that_may_have_arrived_is_not_sent_again(
 
 @pytest.mark.real_time
 async def test_h8_1_with_aiohttp_a_refused_connection_is_tried_again() -> None:
-    backend = pytest.importorskip("httpx_aiohttp")
-    async with ResilientClient(transport=backend.AiohttpTransport(), retry=TWICE) as calls:
+    async with ResilientClient(backend="aiohttp", retry=TWICE) as calls:
         with pytest.raises(httpx.ConnectTimeout) as caught:  # so it calls every connection error
             await calls.post("http://127.0.0.1:1/")
     assert "gave up after 2 attempts" in caught.value.__notes__[0]
@@ -562,3 +560,83 @@ async def test_a_timeout_of_an_attempt_is_ambiguous() -> None:
                 await calls.post("/")
         assert isinstance(caught.value, httpx.TimeoutException)
         assert server.lines == ["GET /"] * 2 + ["POST /"]
+
+
+# --- Long bodies in a backoff -----------------------------------------------------------------------
+
+
+@pytest.mark.real_time
+async def test_h1_2_a_long_body_costs_no_connection_in_the_backoff() -> None:
+    async with (
+        http_server() as server,
+        client(
+            server, retry=retry(attempts=2, wait=0.3), limits=httpx.Limits(max_connections=1), timeout=0.2
+        ) as calls,
+    ):
+        server.script("/", reply(503, body=b"x" * 10_000_000))
+        waiting = asyncio.create_task(calls.get("/"))
+        await server.arrived.wait()
+        await asyncio.sleep(0.05)
+        assert (await calls.get("/other")).status_code == 200
+        assert server.lines == ["GET /", "GET /other"]
+        assert (await waiting).status_code == 200
+
+
+@pytest.mark.real_time
+@pytest.mark.parametrize("raises", [False, True])
+async def test_h1_2_a_long_body_that_was_given_up_for_an_attempt_that_is_refused(raises: bool) -> None:
+    options = {"retry": retry(attempts=3, wait=0.05), "circuit_breaker": circuit_breaker(1)}
+    async with http_server() as server, client(server, raise_for_status=raises, **options) as calls:
+        server.script("/", reply(503, body=b"x" * 1_000_000))
+        with pytest.raises(httpx.HTTPStatusError) as caught:
+            await calls.get("/")
+        assert caught.value.response.status_code == 503
+        assert any("given up" in note for note in caught.value.__notes__)
+
+
+@pytest.mark.real_time
+async def test_h1_2_strategies_that_may_wait_keep_a_long_body() -> None:
+    async def stop(state: object) -> bool:
+        await asyncio.sleep(0.01)
+        return True
+
+    body = b"x" * 1_000_000
+    async with http_server() as server, client(server, retry=retry(stop=stop, wait=0)) as calls:
+        server.script("/", reply(503, body=body))
+        assert (await calls.get("/")).content == body
+
+
+async def test_h1_2_a_retry_with_rules_of_its_own_gives_up_a_long_body_too() -> None:
+    class Body(httpx.AsyncByteStream):
+        async def __aiter__(self):
+            for _ in range(10):
+                yield b"x" * 50_000
+
+        async def aclose(self) -> None:
+            closed.append(asyncio.get_running_loop().time())
+
+    closed: list[float] = []
+    statuses = iter([503, 200, 503])
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        status = next(statuses, 200)
+        return httpx.Response(status, stream=Body()) if status == 503 else httpx.Response(200)
+
+    for on_result in (None, lambda response: response.status_code == 503):
+        options = {"retry": retry(attempts=2, wait=10, on=httpx.HTTPError, on_result=on_result)}
+        transport = httpx.MockTransport(answer)
+        async with ResilientClient("https://h", transport=transport, **options) as http:
+            started = asyncio.get_running_loop().time()
+            assert (await http.get("/")).status_code == 200
+            assert closed[0] == started
+            closed.clear()
+
+
+@pytest.mark.real_time
+async def test_h1_2_the_long_body_of_the_last_answer_is_kept_for_its_error() -> None:
+    body = b"x" * 1_000_000
+    async with http_server() as server, client(server, raise_for_status=True) as calls:
+        server.script("/", *[reply(503, body=body)] * 3)
+        with pytest.raises(httpx.HTTPStatusError) as caught:
+            await calls.get("/")
+        assert caught.value.response.content == body

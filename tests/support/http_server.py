@@ -5,7 +5,7 @@ import socket
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 Step = Callable[[asyncio.StreamWriter], Awaitable[bool]]
 """Answers one request; returns whether the connection stays open."""
@@ -29,6 +29,10 @@ class Server:
         self.received: list[Received] = []
         self.connections = 0
         self.arrived = asyncio.Event()
+        self.otherwise = reply()
+        self.early: dict[str, Step] = {}
+        """What answers a request to a path before its body has been read, and closes the connection."""
+
         self._scripts: dict[str, list[Step]] = {}
         self._open: set[asyncio.StreamWriter] = set()
 
@@ -42,18 +46,24 @@ class Server:
         return len(self._open)
 
     def script(self, path: str, *steps: Step) -> None:
-        """Answer requests to a path one after the other; after the last comes ``200 ok``."""
+        """Answer requests to a path one after the other; after the last comes ``otherwise``."""
         self._scripts[path] = list(steps)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
         self._open.add(writer)
         try:
-            while request := await _read_request(reader):
+            while head := await _read_head(reader):
+                if early := self.early.pop(head.path, None):
+                    self.received.append(head)
+                    await early(writer)
+                    await reader.read()  # until the client hangs up
+                    return
+                request = replace(head, body=await _read_body(reader, head.headers))
                 self.received.append(request)
                 self.arrived.set()
                 steps = self._scripts.get(request.path.partition("?")[0], [])
-                step = steps.pop(0) if steps else reply()
+                step = steps.pop(0) if steps else self.otherwise
                 if not await step(writer):
                     return
         except (ConnectionError, asyncio.IncompleteReadError):
@@ -76,6 +86,7 @@ async def http_server() -> AsyncIterator[Server]:
     def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.create_task(server.serve(reader, writer))
         tasks.add(task)
+        task.add_done_callback(tasks.discard)
 
     listener = await asyncio.start_server(connected, "127.0.0.1", 0)
     server.url = f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
@@ -171,7 +182,7 @@ async def garbage(writer: asyncio.StreamWriter) -> bool:
 # --- What it reads ----------------------------------------------------------------------------------
 
 
-async def _read_request(reader: asyncio.StreamReader) -> Received | None:
+async def _read_head(reader: asyncio.StreamReader) -> Received | None:
     try:
         head = await reader.readuntil(b"\r\n\r\n")
     except (asyncio.IncompleteReadError, ConnectionError):
@@ -179,7 +190,7 @@ async def _read_request(reader: asyncio.StreamReader) -> Received | None:
     first, *lines = head.decode("latin-1").strip().split("\r\n")
     headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
     method, path, _ = first.split(" ", 2)
-    return Received(method, path, headers, await _read_body(reader, headers))
+    return Received(method, path, headers, b"")
 
 
 async def _read_body(reader: asyncio.StreamReader, headers: Mapping[str, str]) -> bytes:

@@ -21,14 +21,17 @@ from resilience import (
 )
 from resilience_httpx import (
     APIKeyAuth,
+    AuthProvider,
     BasicAuth,
     BearerAuth,
     HTTPClientError,
     NetworkError,
+    OAuth2ClientCredentials,
     RateLimitError,
     RequestTimeoutError,
     ResilientClient,
     StatusError,
+    TokenRequestError,
 )
 
 # --- Making one -------------------------------------------------------------------------------------
@@ -51,6 +54,35 @@ ResilientClient(auth=APIKeyAuth("k", header="Private-Token"))
 ResilientClient(auth=APIKeyAuth("k", query="api_key", origins=["https://h", "https://i"]))
 ResilientClient(auth=BasicAuth("u", "p", origins="https://h"))
 ResilientClient(auth=httpx.DigestAuth("u", "p"))
+ResilientClient(auth=BearerAuth(lambda: "t"))
+ResilientClient(auth=OAuth2ClientCredentials("https://auth/token", "me", "secret"))
+OAuth2ClientCredentials(
+    "https://auth/token",
+    "me",
+    "secret",
+    scope="read write",
+    audience="https://api",
+    auth_method="client_secret_post",
+    origins=["https://api"],
+)
+
+
+async def fetch_token() -> str:
+    return "t"
+
+
+class Session(AuthProvider):
+    async def authenticate(self, request: httpx.Request) -> str | None:
+        request.headers["X-Session"] = await fetch_token()
+        return None
+
+    async def refresh(self, request: httpx.Request, rejected: str | None) -> None:
+        print(request, rejected)
+
+
+ResilientClient(auth=BearerAuth(fetch_token, origins="https://api"))
+ResilientClient(auth=Session(origins="https://api"))
+assert_type(Session().is_authenticated, bool)
 ResilientClient(auth=("u", "p"))
 
 ResilientClient(
@@ -93,6 +125,11 @@ ResilientClient(follow_redirects="yes")  # type: ignore[arg-type]
 ResilientClient(transport=httpx.HTTPTransport())  # type: ignore[arg-type]
 ResilientClient(retries=3)  # type: ignore[call-arg]
 BearerAuth(b"t")  # type: ignore[arg-type]
+BearerAuth(lambda: 3)  # type: ignore[arg-type, return-value]
+OAuth2ClientCredentials("https://auth/token", "me")  # type: ignore[call-arg]
+OAuth2ClientCredentials("https://auth/token", "me", "secret", "read")  # type: ignore[call-arg]
+OAuth2ClientCredentials("https://auth/token", "me", "secret", auth_method="jwt")  # type: ignore[arg-type]
+Session("https://api")  # type: ignore[call-arg]
 BearerAuth("t", "https://h")  # type: ignore[call-arg]
 APIKeyAuth("k", "X-API-Key")  # type: ignore[call-arg]
 APIKeyAuth("k", header=None)  # type: ignore[arg-type]
@@ -145,6 +182,13 @@ async def use(client: ResilientClient, api: Api) -> None:
 async def fail(client: ResilientClient) -> None:
     try:
         await client.get("/")
+    except TokenRequestError as error:
+        as_httpx: httpx.RequestError = error
+        assert_type(error.error, str | None)
+        assert_type(error.status_code, int | None)
+        assert_type(error.retry_after, float | None)
+        assert_type(error.is_passing, bool)
+        print(as_httpx)
     except RateLimitError as error:
         assert_type(error.retry_after, float | None)
         assert_type(error.status_code, int)

@@ -1,0 +1,225 @@
+"""The tables of a configuration: each has the arguments of one policy, by their own names.
+
+Nothing is checked twice: what a value may be is up to the policy, which is made to see if it can be.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, Self, TypeVar, cast
+
+from pydantic import BaseModel, ConfigDict, SecretStr, SkipValidation, model_validator
+
+from resilience import Policy, _arguments, bulkhead, circuit_breaker, rate_limited, retry, timeout
+from resilience_httpx._auth import APIKeyAuth, BasicAuth, BearerAuth
+from resilience_httpx._config_sources import UnknownKeyError
+from resilience_httpx._oauth2 import OAuth2ClientCredentials
+from resilience_httpx._response_cache import ResponseCache
+
+T = TypeVar("T")
+
+
+class Section(BaseModel):
+    """A table of a configuration."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, hide_input_in_errors=True, arbitrary_types_allowed=True
+    )
+
+    makes: ClassVar[Callable[..., Any]]
+    """What its keys are the arguments of."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_other_values(cls, given: Any) -> Any:
+        if not isinstance(given, Mapping):
+            raise ValueError(f"must be a table with some of the keys {names(cls)}")  # noqa: TRY004
+        refuse_unknown_keys(cls, cast("Mapping[str, Any]", given))
+        return cast("Mapping[str, Any]", given)
+
+    @model_validator(mode="after")
+    def _make_once(self) -> Self:
+        self.make()
+        return self
+
+    def given(self) -> dict[str, Any]:
+        """Return the arguments that were given; secrets in plain text."""
+        return {
+            name: revealed(getattr(self, name))
+            for name in type(self).model_fields
+            if name in self.model_fields_set
+        }
+
+    def make(self) -> Any:
+        """Make the policy, a new one each time."""
+        return as_value_error(type(self).makes, **self.given())
+
+
+class RetrySection(Section):
+    """The arguments of `retry`."""
+
+    makes = retry
+
+    attempts: SkipValidation[int | None] = 3
+    wait: SkipValidation[float | Sequence[float] | None] = None
+    deadline: SkipValidation[float | None] = None
+    wrap: SkipValidation[bool] = False
+    name: SkipValidation[str | None] = None
+
+
+class RateLimitSection(Section):
+    """The arguments of `rate_limited`."""
+
+    makes = rate_limited
+
+    rate: SkipValidation[float]
+    per: SkipValidation[float] = 1.0
+    burst: SkipValidation[float | None] = None
+    max_wait: SkipValidation[float | None] = None
+    cost: SkipValidation[float] = 1
+    name: SkipValidation[str | None] = None
+
+
+class CircuitBreakerSection(Section):
+    """The arguments of `circuit_breaker`."""
+
+    makes = circuit_breaker
+
+    failure_threshold: SkipValidation[int | None] = None
+    recovery_timeout: SkipValidation[float] = 30.0
+    failure_rate: SkipValidation[float | None] = None
+    window: SkipValidation[int] = 100
+    minimum_calls: SkipValidation[int | None] = None
+    slow_call: SkipValidation[float | None] = None
+    slow_call_rate: SkipValidation[float] = 1.0
+    abandoned_rate: SkipValidation[float | None] = None
+    half_open_calls: SkipValidation[int] = 1
+    name: SkipValidation[str | None] = None
+
+
+class BulkheadSection(Section):
+    """The arguments of `bulkhead`."""
+
+    makes = bulkhead
+
+    max_concurrent: SkipValidation[int]
+    max_queue: SkipValidation[int | None] = 0
+    max_wait: SkipValidation[float | None] = None
+    name: SkipValidation[str | None] = None
+
+
+class CacheSection(Section):
+    """The arguments of `ResponseCache`."""
+
+    makes = ResponseCache
+
+    credentials: SkipValidation[bool] = False
+    stale_if_error: SkipValidation[float] = 0
+    max_size: SkipValidation[int] = 16 * 1024 * 1024
+    max_entry_size: SkipValidation[int] = 1024 * 1024
+    name: SkipValidation[str] = "response_cache"
+
+
+class BearerSection(Section):
+    """The arguments of `BearerAuth`."""
+
+    makes = BearerAuth
+
+    token: SecretStr
+    origins: SkipValidation[str | Sequence[str] | None] = None
+
+
+class APIKeySection(Section):
+    """The arguments of `APIKeyAuth`."""
+
+    makes = APIKeyAuth
+
+    key: SecretStr
+    header: SkipValidation[str] = "X-API-Key"
+    query: SkipValidation[str | None] = None
+    origins: SkipValidation[str | Sequence[str] | None] = None
+
+
+class BasicSection(Section):
+    """The arguments of `BasicAuth`."""
+
+    makes = BasicAuth
+
+    username: SkipValidation[str]
+    password: SecretStr
+    origins: SkipValidation[str | Sequence[str] | None] = None
+
+
+class OAuth2Section(Section):
+    """The arguments of `OAuth2ClientCredentials`."""
+
+    makes = OAuth2ClientCredentials
+
+    token_url: SkipValidation[str]
+    client_id: SkipValidation[str]
+    client_secret: SecretStr
+    scope: SkipValidation[str | None] = None
+    audience: SkipValidation[str | None] = None
+    auth_method: SkipValidation[str] = "client_secret_basic"
+
+
+class TimeoutSection(Section):
+    """The time limits of httpx on single operations, in seconds."""
+
+    connect: SkipValidation[float | None] = 5.0
+    read: SkipValidation[float | None] = 5.0
+    write: SkipValidation[float | None] = 5.0
+    pool: SkipValidation[float | None] = 5.0
+
+    def make(self) -> tuple[float | None, float | None, float | None, float | None]:
+        """Return what httpx takes."""
+        for name in type(self).model_fields:
+            as_value_error(_arguments.optional, _arguments.seconds, name, getattr(self, name))
+        return self.connect, self.read, self.write, self.pool
+
+
+class EndpointSection(Section):
+    """The policies of an endpoint."""
+
+    retry: RetrySection | None = None
+    rate_limit: RateLimitSection | None = None
+    circuit_breaker: CircuitBreakerSection | None = None
+    bulkhead: BulkheadSection | None = None
+    timeout: SkipValidation[float | None] = None
+
+    def make(self) -> list[Policy]:
+        """Make the policies, new ones each time."""
+        sections = (self.retry, self.rate_limit, self.circuit_breaker, self.bulkhead)
+        policies: list[Policy] = [each.make() for each in sections if each is not None]
+        if self.timeout is None:
+            return policies
+        seconds = as_value_error(_arguments.seconds, "timeout", self.timeout)
+        return [*policies, timeout(seconds)]
+
+
+def as_value_error(check: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+    """Call a function whose ``TypeError`` is about a value, too: pydantic collects ``ValueError`` alone."""
+    try:
+        return check(*args, **kwargs)
+    except TypeError as error:
+        raise ValueError(str(error)) from None
+
+
+def revealed(value: Any) -> Any:
+    """Return a value, a secret in plain text."""
+    return value.get_secret_value() if isinstance(value, SecretStr) else value
+
+
+def names(model: type[BaseModel]) -> str:
+    """Return the keys of a table, for people."""
+    return ", ".join(model.model_fields)
+
+
+def refuse_unknown_keys(model: type[BaseModel], given: Mapping[str, Any]) -> None:
+    """Raise ``ValueError`` for the first key that a table does not have."""
+    for key in given:
+        if key not in model.model_fields:
+            near = difflib.get_close_matches(str(key), model.model_fields, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"allowed are {names(model)}"
+            raise UnknownKeyError(str(key), hint)

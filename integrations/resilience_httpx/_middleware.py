@@ -1,0 +1,211 @@
+"""Middleware: functions around each call, or around each attempt.
+
+::
+
+    async def middleware(request, call_next):
+        response = await call_next(request)
+        return response
+
+The first of the list is the outermost. A middleware may answer without calling next, call next more than
+once, raise, or pass another request on.
+
+Around a call (``middleware=``) it stands outside of all policies: each ``call_next`` is a call of its own
+with its own retries and time limits, and the caller gets what the middleware returns. Around an attempt
+(``attempt_middleware=``) it stands inside of them, next to the wire: it runs again for each attempt, with
+the request that this attempt sends, and the attempt ends with what it returns or raises. A response that
+came from ``call_next`` and is not returned is closed.
+"""
+
+from __future__ import annotations
+
+import functools
+import uuid
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import timedelta
+from typing import Any, TypeAlias
+
+from resilience import MetricsRegistry, _arguments, _clock, metrics
+from resilience_httpx._call import Send
+from resilience_httpx._origins import origin_of, without_secrets
+from resilience_httpx._packages import classes, httpx
+from resilience_httpx._requests import fresh_copy
+
+CallNext: TypeAlias = Callable[[httpx.Request], Awaitable[httpx.Response]]
+Middleware: TypeAlias = Callable[[httpx.Request, CallNext], Awaitable[httpx.Response]]
+
+_RESPONSES = classes(httpx.Response)
+
+# Any other method would make a label that a caller, or its caller, can choose.
+_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE", "QUERY", "POST", "PATCH"})
+
+
+def check_middleware(name: str, given: Sequence[Middleware] | None) -> tuple[Middleware, ...]:
+    """Return the middleware that an argument gives, outermost first.
+
+    Raises:
+        TypeError: If it is no list of async functions.
+    """
+    if given is None:
+        return ()
+    allowed = "a list of async functions (request, call_next) -> response"
+    for each in _arguments.instance(name, given, (list, tuple), allowed):
+        if not (callable(each) and _arguments.is_async(each)):
+            raise TypeError(f"{name} must be {allowed}, got {each!r} in it")
+    return tuple(given)
+
+
+async def through(middleware: Sequence[Middleware], send: Send, request: httpx.Request) -> httpx.Response:
+    """Send a request through middleware, and close what it received and did not return."""
+    received: list[httpx.Response] = []
+
+    async def last(request: httpx.Request) -> httpx.Response:
+        response = await send(request)
+        received.append(response)
+        return response
+
+    call_next: CallNext = last
+    for each in reversed(middleware):
+        call_next = functools.partial(_step, each, call_next)
+    try:
+        returned = await call_next(request)
+    except BaseException:
+        await _close(received)
+        raise
+    await _close([response for response in received if response is not returned])
+    if not any(response is returned for response in received):
+        _complete(returned, request)
+    return returned
+
+
+async def _step(middleware: Middleware, call_next: CallNext, request: httpx.Request) -> httpx.Response:
+    response: Any = await middleware(request, call_next)
+    if not isinstance(response, _RESPONSES):
+        name = getattr(middleware, "__qualname__", type(middleware).__qualname__)
+        raise TypeError(f"middleware {name} must return a response, got a {type(response).__name__}")
+    made: httpx.Response = response
+    return made
+
+
+async def _close(responses: Sequence[httpx.Response]) -> None:
+    for response in responses:
+        await response.aclose()
+
+
+def _complete(response: httpx.Response, request: httpx.Request) -> None:
+    """Give a response that a middleware made what one from the wire has."""
+    response.request = request
+    try:
+        _ = response.elapsed
+    except RuntimeError:  # never sent
+        response.elapsed = timedelta(0)
+
+
+# --- Ready made -------------------------------------------------------------------------------------
+
+
+def log_requests(level: str = "INFO") -> Middleware:
+    """Make a middleware that writes a line of log per request, through loguru.
+
+    The line has method, URL without userinfo and query, status and seconds; no headers, no bodies, no texts
+    of errors. Statuses below 400 are written at the level given, 4xx at WARNING, 5xx and exceptions at
+    ERROR, and the start of each request at DEBUG.
+
+    Args:
+        level: The level for what went well: a level of loguru, by name.
+
+    Raises:
+        TypeError: If ``level`` is no string.
+        ValueError: If it is empty.
+
+    Example:
+        >>> client_options = {"middleware": [log_requests()]}
+    """
+    _arguments.text("level", level)
+
+    async def log(request: httpx.Request, call_next: CallNext) -> httpx.Response:
+        from loguru import logger
+
+        what = f"{request.method} {without_secrets(request.url)}"
+        logger.debug("{} begins", what)
+        started = _clock.monotonic()
+        try:
+            response = await call_next(request)
+        except Exception as error:
+            seconds = _clock.monotonic() - started
+            logger.error("{} failed with {} after {:.3f} s", what, type(error).__qualname__, seconds)
+            raise
+        status = response.status_code
+        severity = "ERROR" if status >= 500 else "WARNING" if status >= 400 else level
+        logger.log(severity, "{} answered {} after {:.3f} s", what, status, _clock.monotonic() - started)
+        return response
+
+    return log
+
+
+def measure_requests(registry: MetricsRegistry = metrics) -> Middleware:
+    """Make a middleware that counts and times requests in a registry of the core.
+
+    ``resilience.http.requests`` counts, ``resilience.http.duration`` has the seconds; both have the labels
+    ``method``, ``origin`` and ``outcome``: the status, ``error``, or ``abandoned`` (cancelled).
+
+    Args:
+        registry: Where the metrics go.
+
+    Raises:
+        TypeError: If it is no registry.
+
+    Example:
+        >>> client_options = {"attempt_middleware": [measure_requests()]}
+    """
+    _arguments.instance("registry", registry, MetricsRegistry, "a MetricsRegistry")
+
+    async def measure(request: httpx.Request, call_next: CallNext) -> httpx.Response:
+        started = _clock.monotonic()
+        outcome = "abandoned"
+        method = request.method if request.method in _METHODS else "OTHER"
+        labels = {"method": method, "origin": origin_of(request.url)}
+        try:
+            response = await call_next(request)
+            outcome = str(response.status_code)
+        except Exception:
+            outcome = "error"
+            raise
+        finally:
+            labels["outcome"] = outcome
+            registry.counter("resilience.http.requests", labels).add()
+            registry.histogram("resilience.http.duration", labels).record(_clock.monotonic() - started)
+        return response
+
+    return measure
+
+
+def add_request_id(header: str = "X-Request-ID", make: Callable[[], str] | None = None) -> Middleware:
+    """Make a middleware that gives each request an id in a header, unless it has one.
+
+    Around a call, all its attempts have the same id; around an attempt, each has its own.
+
+    Args:
+        header: The name of the header.
+        make: Returns an id, such as that of the request that is being served; default: a random UUID.
+
+    Raises:
+        TypeError: If ``header`` is no string or ``make`` no plain function.
+        ValueError: If ``header`` is empty.
+
+    Example:
+        >>> client_options = {"middleware": [add_request_id()]}
+    """
+    _arguments.text("header", header)
+    new_id = _random_id if make is None else _arguments.plain_function("make", make)
+
+    async def add_id(request: httpx.Request, call_next: CallNext) -> httpx.Response:
+        if header not in request.headers:
+            request = fresh_copy(request)  # the caller may send its own once more
+            request.headers[header] = new_id()
+        return await call_next(request)
+
+    return add_id
+
+
+def _random_id() -> str:
+    return uuid.uuid4().hex

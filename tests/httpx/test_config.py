@@ -1,0 +1,455 @@
+"""ClientConfig: where values come from, what they make, and how mistakes are told."""
+
+import inspect
+import json
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+import resilience_httpx
+import resilience_httpx.httpx2
+from resilience import bulkhead, circuit_breaker, rate_limited, retry
+from resilience_httpx import (
+    APIKeyAuth,
+    BasicAuth,
+    BearerAuth,
+    ClientConfig,
+    ConfigurationError,
+    OAuth2ClientCredentials,
+    ResponseCache,
+)
+from resilience_httpx import _config_sections as sections
+
+FILE = """
+base_url = "https://api.example.com"
+headers = {Accept = "application/json"}
+retry.attempts = 4
+rate_limit = {rate = 10, burst = 20}
+circuit_breaker.failure_threshold = 7
+cache = {stale_if_error = 60}
+attempt_timeout = 3
+total_timeout = 20
+timeout = {connect = 1}
+raise_for_status = true
+
+[bearer]
+token = "s3cret"
+
+[endpoints."GET /search*"]
+rate_limit = {rate = 30, per = 60}
+retry = {attempts = 2, wait = [0.5, 1]}
+bulkhead = {max_concurrent = 3}
+circuit_breaker = {failure_rate = 0.5}
+timeout = 2
+"""
+
+YAML = """
+base_url: https://api.example.com
+retry: {attempts: 4}
+endpoints:
+  "GET /search*":
+    rate_limit: {rate: 30, per: 60}
+"""
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Any:
+    def write(text: str, name: str = "api.toml") -> Path:
+        path = tmp_path / name
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return write
+
+
+def problems(*args: Any, **kwargs: Any) -> list[str]:
+    with pytest.raises(ConfigurationError) as caught:
+        ClientConfig.load(*args, **kwargs)
+    error: BaseException | None = caught.value
+    assert str(error) == "\n".join(caught.value.problems)
+    while error is not None:  # what else a traceback would show
+        assert "s3cret" not in str(error)
+        error = error.__cause__ or error.__context__
+    assert pickle.loads(pickle.dumps(caught.value)).problems == caught.value.problems
+    return list(caught.value.problems)
+
+
+# --- What it makes ----------------------------------------------------------------------------------
+
+
+async def test_a_file_makes_a_client(write: Any) -> None:
+    async with ClientConfig.load(write(FILE)).client() as client:
+        assert client.base_url == "https://api.example.com"
+        assert client.headers["accept"] == "application/json"
+        assert client.retry.config.attempts == 4
+        assert (client.rate_limit.config.rate, client.rate_limit.config.burst) == (10, 20)
+        assert client.circuit_breaker.config.failure_threshold == 7
+        assert isinstance(client.cache, ResponseCache)
+        assert client.timeout.as_dict() == {"connect": 1, "read": 5, "write": 5, "pool": 5}
+        assert isinstance(client.auth, BearerAuth)
+
+
+def test_endpoints_have_policies_of_their_own(write: Any) -> None:
+    config = ClientConfig.load(write(FILE))
+    (pattern,), (policies,) = zip(*config.arguments()["endpoints"].items(), strict=True)
+    assert pattern == "GET /search*"
+    kinds = [each.kind for each in policies]
+    assert kinds == ["retry", "rate_limited", "circuit_breaker", "bulkhead", "timeout"]
+    assert policies[0].config.attempts == 2
+    assert policies[4].time_limit == 2
+
+
+async def test_yaml_says_the_same(write: Any) -> None:
+    for name in ["api.yaml", "api.YML"]:
+        config = ClientConfig.load(write(YAML, name))
+        assert config.retry is not None
+        assert config.retry.attempts == 4
+        assert config.arguments()["endpoints"]["GET /search*"][0].config.per == 60
+
+
+async def test_what_is_not_given_is_left_to_the_client() -> None:
+    assert ClientConfig().arguments() == {}
+    async with ClientConfig(base_url="https://h").client() as client:
+        assert client.retry.config.attempts == 3
+        assert client.circuit_breaker is not None
+
+
+@pytest.mark.parametrize("off", [False, None])
+async def test_a_policy_can_be_turned_off(off: Any) -> None:
+    names = [
+        "retry",
+        "rate_limit",
+        "circuit_breaker",
+        "cache",
+        "attempt_timeout",
+        "total_timeout",
+        "timeout",
+    ]
+    config = ClientConfig(**dict.fromkeys(names, off))
+    assert config.arguments() == dict.fromkeys(names)
+    async with config.client() as client:
+        assert (client.retry, client.circuit_breaker, client.cache) == (None, None, None)
+        assert client.timeout.read is None
+
+
+async def test_each_client_has_policies_of_its_own_and_overrides_count_more() -> None:
+    config = ClientConfig(retry={"attempts": 5}, rate_limit={"rate": 1})
+    mine = retry(attempts=2)
+    async with config.client(retry=mine) as one, config.client() as two:
+        assert one.retry is mine
+        assert two.retry is not None
+        assert two.retry.config.attempts == 5
+        assert one.rate_limit is not two.rate_limit
+
+
+async def test_the_twin_takes_the_arguments(package: Any) -> None:
+    config = ClientConfig(timeout=3, retry={"attempts": 5}, follow_redirects=True)
+    kind = {"httpx": resilience_httpx, "httpx2": resilience_httpx.httpx2}[package.__name__].ResilientClient
+    async with kind(**config.arguments()) as client:
+        assert client.timeout == package.Timeout(3)
+        assert client.follow_redirects is True
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        ({"bearer": {"token": "s3cret"}}, BearerAuth),
+        ({"api_key": {"key": "s3cret", "query": "k"}}, APIKeyAuth),
+        ({"basic": {"username": "a", "password": "s3cret"}}, BasicAuth),
+        (
+            {
+                "oauth2": {
+                    "token_url": "https://h/t",
+                    "client_id": "a",
+                    "client_secret": "s3cret",
+                    "scope": "b",
+                }
+            },
+            OAuth2ClientCredentials,
+        ),
+    ],
+)
+def test_credentials_are_secrets(values: Any, kind: type[Any]) -> None:
+    config = ClientConfig(**values)
+    auth = config.arguments()["auth"]
+    assert isinstance(auth, kind)
+    for shown in [
+        repr(config),
+        str(config),
+        repr(config.model_dump()),
+        config.model_dump_json(),
+        repr(auth),
+    ]:
+        assert "s3cret" not in shown
+
+
+def test_the_bearer_token_is_the_one_given() -> None:
+    request = httpx.Request("GET", "https://h")
+    auth = ClientConfig(bearer={"token": "s3cret"}).arguments()["auth"]
+    next(auth.auth_flow(request))
+    assert request.headers["authorization"] == "Bearer s3cret"
+
+
+def test_it_cannot_be_changed() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        ClientConfig().total_timeout = 3
+
+
+# --- Where values come from -------------------------------------------------------------------------
+
+
+def test_arguments_come_before_variables_before_the_file(
+    write: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MYAPI_RETRY__ATTEMPTS", "5")
+    monkeypatch.setenv("MYAPI_RETRY__WAIT", "0.5")
+    monkeypatch.setenv("MYAPI_TOTAL_TIMEOUT", "30")
+    file = write("retry = {attempts = 4, deadline = 9}\ntotal_timeout = 20\nattempt_timeout = 2")
+    config = ClientConfig.load(file, prefix="MYAPI_", retry={"attempts": 6})
+    assert config.retry is not None
+    assert config.retry.given() == {"attempts": 6, "wait": 0.5, "deadline": 9}
+    assert (config.total_timeout, config.attempt_timeout) == (30, 2)
+
+
+def test_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    variables = {
+        "MYAPI_BASE_URL": "https://h",
+        "MYAPI_BEARER__TOKEN": "12345",
+        "MYAPI_RATE_LIMIT": '{"rate": 1}',
+        "MYAPI_RATE_LIMIT__BURST": "3",
+        "MYAPI_CIRCUIT_BREAKER": "false",
+        "MYAPI_ATTEMPT_TIMEOUT": "null",
+        "MYAPI_RAISE_FOR_STATUS": "true",
+        "MYAPI_HEADERS__X": "7",
+        "MYAPI_BACKEND": "aiohttp",
+        "MYAPI_TOTAL_TIMEOUT": "",
+        "myapi_retry__wait": "[1, 2]",
+        "OTHER_TOTAL_TIMEOUT": "x",
+    }
+    for name, text in variables.items():
+        monkeypatch.setenv(name, text)
+    arguments = ClientConfig.load(prefix="MYAPI_").arguments()
+    assert arguments["base_url"] == "https://h"
+    assert arguments["rate_limit"].config.burst == 3
+    assert arguments["circuit_breaker"] is None
+    assert arguments["attempt_timeout"] is None
+    assert arguments["raise_for_status"] is True
+    assert arguments["headers"] == {"X": "7"} or arguments["headers"] == {"x": "7"}
+    assert arguments["backend"] == "aiohttp"
+    assert arguments["retry"] is not None
+    assert isinstance(arguments["auth"], BearerAuth)
+
+
+def test_without_a_prefix_no_variable_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ["RETRY", "TOTAL_TIMEOUT", "BASE_URL", "TIMEOUT"]:
+        monkeypatch.setenv(name, "nonsense")
+    assert ClientConfig.load().arguments() == {}
+    assert ClientConfig().arguments() == {}
+
+
+@pytest.mark.parametrize("prefix", ["", 3])
+def test_a_prefix_is_a_text(prefix: Any) -> None:
+    with pytest.raises((ValueError, TypeError), match="prefix must be a string that is not empty"):
+        ClientConfig.load(prefix=prefix)
+
+
+# --- Mistakes ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("retry.attempts = 0", "retry.attempts must be a whole number of 1 or more, got 0"),
+        ("retry.attempts = true", "retry.attempts must be a whole number of 1 or more, got True"),
+        ("retry.atempts = 1", "retry.atempts is not known; did you mean 'attempts'?"),
+        ("retry = 3", "retry must be a table with some of the keys attempts, wait, deadline, wrap, name"),
+        ("rety = {}", "rety is not known; did you mean 'retry'?"),
+        ("zzz = 1", "zzz is not known; allowed are base_url, retry, rate_limit"),
+        ("rate_limit = {}", "rate_limit.rate is missing"),
+        ("rate_limit.rate = 0", "rate_limit.rate must be a whole number"),
+        ("rate_limit = {rate = 1, per = 0}", "rate_limit.per must be seconds"),
+        ("rate_limit = {rate = 1, cost = 2}", "rate_limit.cost"),
+        ("circuit_breaker.failure_rate = 2", "circuit_breaker.failure_rate must be"),
+        ("circuit_breaker.window = 'x'", "circuit_breaker.window must be"),
+        ("cache.max_size = 0", "cache.max_size must be a whole number of 1 or more, got 0"),
+        ("cache.credentials = 'x'", "cache.credentials must be True, False or a function, got 'x'"),
+        (
+            "total_timeout = -1",
+            "total_timeout must be seconds (a number or a timedelta) of 0 or more, got -1",
+        ),
+        ("attempt_timeout = 'x'", "attempt_timeout must be seconds"),
+        ("timeout = 'x'", "timeout must be seconds"),
+        ("timeout.read = -1", "timeout.read must be seconds"),
+        ("timeout.red = 1", "timeout.red is not known; did you mean 'read'?"),
+        ("raise_for_status = 1", "raise_for_status must be True or False, got 1"),
+        ("follow_redirects = 'yes'", "follow_redirects must be True or False"),
+        ('backend = "requests"', 'backend must be "httpx" or "aiohttp", got'),
+        ('base_url = "api.example.com"', "base_url must be URLs such as"),
+        ("base_url = 1", "base_url must be URLs"),
+        ("headers = {a = 1}", "headers.a must be a valid string"),
+        ("headers = 's3cret'", "headers must be a valid dictionary"),
+        ("bearer = {}", "bearer.token is missing"),
+        ("bearer.token = 5", "bearer.token must be a valid string"),
+        ('bearer.token = "s3cret\\n"', "bearer.token must be printable ASCII"),
+        (
+            'oauth2 = {token_url = "http://h/", client_id = "a", client_secret = "s3cret"}',
+            "oauth2.token_url must be",
+        ),
+        (
+            '[oauth2]\ntoken_url = "https://h"\nclient_id = "a"\nclient_secret = "b"\nauth_method = "x"',
+            "oauth2.auth_method must be client_secret_basic or client_secret_post, got 'x'",
+        ),
+        (
+            'bearer.token = "s3cret"\napi_key.key = "s3cret"',
+            "bearer and api_key are both given; allowed is one of bearer, api_key, basic, oauth2",
+        ),
+        ('endpoints."/a".retry.attempts = 0', 'endpoints."/a".retry.attempts must be a whole number'),
+        ('endpoints."/a".rety.attempts = 0', "endpoints.\"/a\".rety is not known; did you mean 'retry'?"),
+        ('endpoints."/a".timeout = -1', 'endpoints."/a".timeout must be seconds'),
+        ('endpoints."GET a" = {}', "endpoints must have patterns such as \"GET /users/*\", got 'GET a'"),
+    ],
+)
+def test_a_mistake_names_file_key_and_what_is_allowed(write: Any, text: str, problem: str) -> None:
+    file = write(text)
+    (told,) = problems(file)
+    assert told.startswith(f"{file}: {problem}")
+
+
+def test_all_mistakes_are_told_each_with_its_source(write: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MYAPI_CACHE__MAX_SIZE", "0")
+    monkeypatch.setenv("MYAPI_RETRY", "often")
+    monkeypatch.setenv("MYAPI_RATE_LIMIT__RATT", "3")
+    monkeypatch.setenv("MYAPI_TOTL_TIMEOUT", "3")
+    file = write("total_timeout = -1")
+    told = problems(file, prefix="MYAPI_", circuit_breaker={"failure_threshold": 0})
+    assert told == ["MYAPI_TOTL_TIMEOUT: totl_timeout is not known; did you mean 'total_timeout'?"]
+    monkeypatch.delenv("MYAPI_TOTL_TIMEOUT")
+    told = problems(file, prefix="MYAPI_", circuit_breaker={"failure_threshold": 0})
+    assert sorted(each.partition(" must")[0] for each in told) == [
+        f"{file}: total_timeout",
+        "MYAPI_CACHE__MAX_SIZE: cache.max_size",
+        "MYAPI_RATE_LIMIT__RATT: rate_limit.ratt is not known; did you mean 'rate'?",
+        "MYAPI_RETRY: retry",
+        "the arguments: circuit_breaker.failure_threshold",
+    ]
+
+
+def test_the_source_that_counts_is_named(write: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MYAPI_RETRY__ATTEMPTS", "0")
+    (told,) = problems(write("retry.attempts = 4"), prefix="MYAPI_")
+    assert told.startswith("MYAPI_RETRY__ATTEMPTS: retry.attempts")
+
+
+def test_keyword_arguments_alone() -> None:
+    with pytest.raises(ConfigurationError, match="the arguments: retry.attempts must be") as caught:
+        ClientConfig(retry={"attempts": 0})
+    assert isinstance(caught.value, ValueError)
+    assert caught.value.__context__ is None
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "problem"),
+    [
+        ("api.toml", "bearer.token = s3cret", "is not TOML"),
+        ("api.yaml", "bearer: {token: *s3cret}", "is not YAML (at line 1)"),
+        ("api.yaml", "a: b\nbearer: [s3cret", "is not YAML (at line 2)"),
+        ("api.yaml", "bearer: !!python/object:s3cret {}", "is not YAML (at line 1)"),
+        ("api.yaml", "\x00", "is not YAML"),
+        ("api.yaml", "- a", "must have keys and values at the top"),
+        ("api.yaml", "", "must have keys and values at the top"),
+        ("api.ini", "", "must be a file whose name ends in .toml, .yaml, .yml"),
+    ],
+)
+def test_a_file_that_cannot_be_read(write: Any, name: str, text: str, problem: str) -> None:
+    file = write(text, name)
+    (told,) = problems(file)
+    assert told.startswith(f"{file}: {problem}")
+
+
+def test_a_file_that_is_not_there_or_not_text(tmp_path: Path) -> None:
+    file = tmp_path / "api.toml"
+    assert problems(file) == [f"{file}: cannot be read: No such file or directory"]
+    file.write_bytes(b"\xff")
+    assert problems(file) == [f"{file}: must be UTF-8"]
+
+
+def test_a_value_that_nests_too_deep_is_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MYAPI_RETRY", "[" * 100_000)
+    (told,) = problems(prefix="MYAPI_")
+    assert told.startswith("MYAPI_RETRY: retry must be a table")
+
+
+def test_yaml_without_its_package(write: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "yaml", None)
+    with pytest.raises(ImportError, match=r"async-resilience\[settings\]"):
+        ClientConfig.load(write("", "api.yaml"))
+
+
+# --- It follows the core ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("section", "function"),
+    [
+        (sections.RetrySection, retry),
+        (sections.RateLimitSection, rate_limited),
+        (sections.CircuitBreakerSection, circuit_breaker),
+        (sections.BulkheadSection, bulkhead),
+        (sections.CacheSection, ResponseCache),
+        (sections.BearerSection, BearerAuth),
+        (sections.APIKeySection, APIKeyAuth),
+        (sections.BasicSection, BasicAuth),
+        (sections.OAuth2Section, OAuth2ClientCredentials),
+    ],
+)
+def test_the_keys_are_the_arguments_with_their_defaults(section: Any, function: Any) -> None:
+    parameters = inspect.signature(function).parameters
+    for name, field in section.model_fields.items():
+        assert name in parameters
+        default = parameters[name].default
+        if field.is_required():
+            assert default is inspect.Parameter.empty or function is rate_limited
+        elif not repr(default).startswith("<Default"):
+            assert field.default == default, name
+
+
+def test_importing_the_package_does_not_import_pydantic() -> None:
+    code = (
+        "import sys, resilience_httpx; print(any(n.startswith(('pydantic', 'yaml')) for n in sys.modules))"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=_paths()
+    )
+    assert found.stdout == "False\n"
+
+
+@pytest.mark.parametrize("missing", ["pydantic", "pydantic_settings"])
+def test_a_missing_extra_is_named(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, missing, None)
+    monkeypatch.delitem(sys.modules, "resilience_httpx._config")
+    monkeypatch.delattr(resilience_httpx, "_config")
+    with pytest.raises(ImportError, match=r'pip install "async-resilience\[settings\]"'):
+        _ = resilience_httpx.ClientConfig
+
+
+def test_unknown_names_of_the_package_are_told() -> None:
+    with pytest.raises(AttributeError, match="has no attribute 'ClientConfiguration'"):
+        _ = resilience_httpx.ClientConfiguration
+
+
+def test_sections_can_be_given_as_objects() -> None:
+    config = ClientConfig(retry=sections.RetrySection(attempts=5), timeout=sections.TimeoutSection(read=1))
+    assert config.arguments()["retry"].config.attempts == 5
+    assert config.arguments()["timeout"] == (5, 1, 5, 5)
+    assert json.loads(config.model_dump_json())["retry"]["attempts"] == 5
+
+
+def _paths() -> dict[str, str]:
+    import os
+
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}

@@ -1,0 +1,152 @@
+"""A cancelled request costs no connection, whatever carries it and whenever it is cancelled."""
+
+import asyncio
+import contextlib
+import random
+from typing import Any
+
+import httpx
+import pytest
+
+from resilience_httpx import ResilientClient, resilient
+from tests.support.http_server import Step, hang_up, http_server, reply
+
+pytestmark = pytest.mark.real_time
+
+BARE: dict[str, Any] = {"retry": None, "circuit_breaker": None}
+
+
+def limits(connections: int) -> Any:
+    return httpx.Limits(max_connections=connections)
+
+
+def pool_of(calls: Any) -> Any:
+    return calls._transport._pool
+
+
+def assert_nothing_is_lost(calls: Any) -> None:
+    pool = pool_of(calls)
+    assert pool._requests == []
+    assert all(connection.is_idle() for connection in pool._connections), pool
+
+
+async def turns(count: int) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+def slow_reply(chance: random.Random) -> Step:
+    """Answer after some turns of the loop, in two pieces; sometimes close the connection after it."""
+
+    async def step(writer: asyncio.StreamWriter) -> bool:
+        await turns(chance.randrange(20))
+        last = chance.random() < 0.05
+        close = b"Connection: close\r\n" if last else b""
+        writer.write(b"HTTP/1.1 200 OK\r\n" + close + b"Content-Length: 2\r\n\r\no")
+        await turns(chance.randrange(10))
+        writer.write(b"k")
+        await writer.drain()
+        return not last
+
+    return step
+
+
+async def cancel_at_random(calls: Any, chance: random.Random, count: int) -> dict[str, int]:
+    """Send requests, 40 at a time, most of which are cancelled some turns later; return how they ended."""
+    ends = {"ok": 0, "cancelled": 0}
+    gate = asyncio.Semaphore(40)
+
+    async def call() -> None:
+        async with calls.stream("GET", "/") as response:
+            assert await response.aread() == b"ok"
+
+    async def one() -> None:
+        task = asyncio.create_task(call())
+        if chance.random() < 0.8:
+            await turns(chance.randrange(60))
+            for _ in range(chance.choice((1, 1, 2))):
+                task.cancel()
+                await asyncio.sleep(0)
+        await asyncio.wait([task])
+        gate.release()
+        ends["cancelled" if task.cancelled() else "ok"] += 1
+        assert task.cancelled() or task.exception() is None
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(count):
+            await gate.acquire()
+            group.create_task(one())
+    return ends
+
+
+@pytest.mark.parametrize("backend", ["httpx", "aiohttp"])
+@pytest.mark.parametrize("count", [500, pytest.param(10_000, marks=pytest.mark.slow)])
+async def test_t3_requests_cancelled_at_random_leave_the_pool_whole(backend: Any, count: int) -> None:
+    chance = random.Random(1)
+    options: dict[str, Any] = {"limits": limits(10), "timeout": None, "backend": backend, **BARE}
+    async with http_server() as server, ResilientClient(server.url, **options) as calls:
+        server.otherwise = slow_reply(chance)
+        ends = await cancel_at_random(calls, chance, count)
+        assert min(ends.values()) > count / 10, ends
+        if backend == "httpx":
+            await turns(10)
+            assert_nothing_is_lost(calls)
+        answers = await asyncio.gather(*(calls.get("/") for _ in range(20)))
+        assert [answer.text for answer in answers] == ["ok"] * 20
+
+
+async def test_t3_two_requests_cancelled_as_they_begin() -> None:
+    async with http_server() as server, ResilientClient(server.url, limits=limits(1), **BARE) as calls:
+        tasks = [asyncio.create_task(calls.get("/")) for _ in range(2)]
+        await asyncio.sleep(0)
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        assert (await calls.get("/")).status_code == 200
+        assert_nothing_is_lost(calls)
+
+
+@pytest.mark.parametrize("steps", [[reply()], [reply(then_close=True)], [hang_up]])
+@pytest.mark.parametrize("times", [1, 2])
+async def test_t3_cancelled_at_any_turn(steps: Any, times: int) -> None:
+    number, done = 0, False
+    while not done:
+        async with http_server() as server, ResilientClient(server.url, limits=limits(1), **BARE) as calls:
+            server.script("/first", *steps)
+            task = asyncio.create_task(calls.get("/first"))
+            await turns(number)
+            done = task.done()
+            for _ in range(times):
+                task.cancel()
+                await asyncio.sleep(0)
+            await asyncio.wait([task])
+            with contextlib.suppress(asyncio.CancelledError, httpx.TransportError):
+                task.result()
+            async with asyncio.timeout(5):
+                assert (await calls.get("/")).status_code == 200
+            assert_nothing_is_lost(calls)
+        number += 1
+    assert number > 10
+
+
+async def test_a_pool_timeout_that_comes_with_the_connection_loses_nothing() -> None:
+    async with http_server() as server:
+        timeout = httpx.Timeout(5, pool=0)
+        async with ResilientClient(server.url, limits=limits(1), timeout=timeout, **BARE) as calls:
+            for _ in range(5):
+                answers = await asyncio.gather(*(calls.get("/") for _ in range(3)), return_exceptions=True)
+                assert {type(each) for each in answers} <= {httpx.Response, httpx.PoolTimeout}
+                assert_nothing_is_lost(calls)
+            assert (await calls.get("/")).status_code == 200
+
+
+async def test_a_client_made_resilient_loses_no_connection_either() -> None:
+    async with http_server() as server:
+        calls = resilient(httpx.AsyncClient(base_url=server.url, limits=limits(1)), **BARE)
+        async with calls:
+            tasks = [asyncio.create_task(calls.get("/")) for _ in range(2)]
+            await asyncio.sleep(0)
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+            assert (await calls.get("/")).status_code == 200
