@@ -14,8 +14,8 @@ from typing import Any, TypeAlias
 from resilience import _clock
 from resilience_httpx._bodies import is_half_read
 from resilience_httpx._errors import StatusError
-from resilience_httpx._packages import httpx
-from resilience_httpx._requests import fresh_copy
+from resilience_httpx._packages import USE_CLIENT_DEFAULT, httpx, is_default
+from resilience_httpx._requests import Original
 from resilience_httpx._sending import has_transient_status, is_idempotent, is_replayable
 
 Send: TypeAlias = Callable[[httpx.Request], Awaitable[httpx.Response]]
@@ -32,11 +32,10 @@ class Call:
         options: The other arguments that were given to `send`.
         retries: Whether anything is sent again at all.
         transport_for: Returns what the client sends a request to a URL with, if that is known.
-        auth: What adds credentials to the request, if anything does.
-        base_path: The path that the client adds relative URLs to.
+        client_auth: Returns what adds the client's credentials to requests.
+        base_url: What the client adds relative URLs to.
 
     Attributes:
-        request: The request as the caller made it; never sent, never changed.
         sent: The request that the current attempt began with.
         answer: The last response with an error status, as an error; it may still hold a connection.
         failure: What ended the last attempt that failed.
@@ -49,17 +48,18 @@ class Call:
     __slots__ = (
         "_dropped",
         "_dropping",
+        "_original",
+        "_request",
         "answer",
         "asked_pause",
         "attempts",
-        "auth",
-        "base_path",
+        "base_url",
+        "client_auth",
         "failure",
         "given",
         "home",
         "new_cookies",
         "options",
-        "request",
         "retries",
         "sent",
         "started",
@@ -76,17 +76,18 @@ class Call:
         options: Mapping[str, Any],
         retries: bool,
         transport_for: Callable[[httpx.URL], httpx.AsyncBaseTransport] | None = None,
-        auth: object = None,
-        base_path: str = "",
+        client_auth: Callable[[], object] = lambda: None,
+        base_url: httpx.URL | None = None,
     ) -> None:
         self.given = given
         self.home = home
-        self.request = fresh_copy(given)
+        self._original = Original(given)
+        self._request: httpx.Request | None = None
         self.stream = stream
         self.options = options
         self.retries = retries
         self.transport_for = transport_for
-        self.auth = auth
+        self.client_auth = client_auth
         self.sent: httpx.Request | None = None
         self.answer: StatusError | None = None
         self.failure: Exception | None = None
@@ -94,9 +95,31 @@ class Call:
         self.attempts = 0
         self.started = _clock.monotonic()
         self.asked_pause: float | None = None
-        self.base_path = base_path
+        self.base_url = base_url
         self._dropping: asyncio.Handle | None = None
         self._dropped: asyncio.Future[None] | None = None
+
+    @property
+    def request(self) -> httpx.Request:
+        """The request as the caller made it; never sent, never changed.
+
+        It is made when somebody asks for it, as a copy would cost every call a third of what this client
+        adds to httpx.
+        """
+        if self._request is None:
+            self._request = self._original.copy()
+        return self._request
+
+    @property
+    def auth(self) -> object:
+        """What adds credentials to the request, if anything does."""
+        given = self.options.get("auth", USE_CLIENT_DEFAULT)
+        return self.client_auth() if is_default(given) else given
+
+    @property
+    def base_path(self) -> str:
+        """The path that those of the client's requests are below."""
+        return "" if self.base_url is None else self.base_url.path
 
     def another(self, given: httpx.Request) -> Call:
         """Make a call of another request that goes the same way, and reads the body."""
@@ -107,8 +130,8 @@ class Call:
             options=self.options,
             retries=self.retries,
             transport_for=self.transport_for,
-            auth=self.auth,
-            base_path=self.base_path,
+            client_auth=self.client_auth,
+            base_url=self.base_url,
         )
 
     def may_drop(self, response: httpx.Response) -> bool:

@@ -31,7 +31,7 @@ class NeutralError(RejectedError):
 
 def circuit_per_origin() -> CircuitBreaker:
     """Make the breaker of a client that was given none."""
-    return circuit_breaker(key=_origin)
+    return circuit_breaker(key=origin_of_request)
 
 
 def guard(breaker: CircuitBreaker, send: Send, use: str, home: str | None) -> Send:
@@ -67,7 +67,7 @@ class _Family:
 
     def __init__(self, breaker: CircuitBreaker) -> None:
         self.own: str | None = None
-        self.others = CircuitBreaker(replace(breaker.config, key=_origin), name=None)
+        self.others = CircuitBreaker(replace(breaker.config, key=origin_of_request), name=None)
 
     def claim(self, origin: str) -> str:
         """Let the breaker itself guard an origin, unless it has one; return the one that it has."""
@@ -80,5 +80,6 @@ _lock = threading.Lock()
 _families: WeakKeyDictionary[CircuitBreaker, _Family] = WeakKeyDictionary()
 
 
-def _origin(request: httpx.Request) -> str:
+def origin_of_request(request: httpx.Request) -> str:
+    """Return what a request's circuit is told apart by."""
     return origin_of(request.url)

@@ -42,7 +42,7 @@ from resilience import (
 )
 from resilience_httpx._bodies import read, read_if_short
 from resilience_httpx._call import Call, Send, current
-from resilience_httpx._circuits import NeutralError, guard
+from resilience_httpx._circuits import NeutralError, guard, origin_of_request
 from resilience_httpx._error_map import ErrorMap
 from resilience_httpx._errors import client_error, note_call, note_retry_after
 from resilience_httpx._failures import is_wire_fault, request_of
@@ -84,10 +84,13 @@ class Pipeline(NamedTuple):
     Attributes:
         send: The outermost layer.
         retries: Whether anything is sent again.
+        shows_requests: Whether a function of the user's sees requests, so that these must not be the ones
+            that sending changes.
     """
 
     send: Send
     retries: bool
+    shows_requests: bool
 
 
 def build(
@@ -129,7 +132,17 @@ def build(
     else:
         send = policies.cache.over(send, policies.total_timeout, use)
     send = _under(around, _presented(send, errors, typed=raises), use)
-    return Pipeline(send, policies.retry is not None)
+    return Pipeline(send, policies.retry is not None, _show_requests(policies))
+
+
+def _show_requests(policies: Policies) -> bool:
+    """Whether a function of the user's sees requests: it may keep them, and must not see credentials."""
+    if policies.others or policies.cache is not None:
+        return True
+    limit, breaker = policies.rate_limit, policies.circuit_breaker
+    if limit is not None and (limit.config.key is not None or callable(limit.config.cost)):
+        return True
+    return breaker is not None and breaker.config.key not in (None, origin_of_request)
 
 
 def _under(policies: Iterable[Policy | None], send: Send, use: str) -> Send:
@@ -172,9 +185,12 @@ def _tells_of(request: httpx.Request, error: Exception) -> bool:
 
 
 def _observed(send: Send) -> Send:
-    """Note the failure of each attempt, and unwrap it."""
+    """Begin each attempt with the request as it was; note its failure, and unwrap it."""
 
     async def observed(request: httpx.Request) -> httpx.Response:
+        call = current.get()
+        if call.sent is not None:  # sending has changed that one
+            request = call.request
         try:
             return await send(request)
         except NeutralError as neutral:
@@ -182,10 +198,10 @@ def _observed(send: Send) -> Send:
         except RejectedError:
             raise
         except Exception as failure:
-            current.get().failure = failure
+            call.failure = failure
             raise
         try:
-            current.get().failure = error
+            call.failure = error
             raise error
         finally:
             del error

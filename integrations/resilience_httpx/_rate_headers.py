@@ -53,7 +53,7 @@ class Quota(NamedTuple):
 
 def has_quotas(headers: httpx.Headers) -> bool:
     """Whether headers may tell of a quota; cheap, as it is asked of every response."""
-    return any(b"limit" in name.lower() for name, _ in headers.raw)
+    return b"limit" in b" ".join([name for name, _ in headers.raw]).lower()
 
 
 def quotas(headers: httpx.Headers, now: float, unit: ResetUnit | None = None) -> list[Quota]:

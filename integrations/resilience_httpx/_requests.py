@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import Any
 
 from resilience_httpx._packages import classes, httpx
 
@@ -13,18 +14,36 @@ ATTEMPT = "resilience.attempt"
 """Key of ``request.extensions``: the number of the attempt; the first has none."""
 
 
+class Original:
+    """What a request was before it was sent: credentials, hooks and redirects may change it then."""
+
+    __slots__ = ("_extensions", "_headers", "_kind", "_method", "_stream", "_url")
+
+    def __init__(self, request: httpx.Request) -> None:
+        self._kind = type(request)
+        self._method = request.method
+        self._url = request.url
+        self._stream: Any = request.stream
+        self._headers = request.headers.copy()
+        self._extensions = request.extensions.copy()
+
+    def copy(self) -> httpx.Request:
+        """Make the request anew."""
+        copy = self._kind(
+            self._method,
+            self._url,
+            headers=self._headers,
+            stream=self._stream,
+            extensions=self._extensions.copy(),
+        )
+        if isinstance(self._stream, _IN_MEMORY):
+            copy.read()  # so that hooks and transports find the body as they are used to
+        return copy
+
+
 def fresh_copy(request: httpx.Request) -> httpx.Request:
     """Copy a request; the copy shares nothing that sending may change, its body apart."""
-    copy = type(request)(
-        request.method,
-        request.url,
-        headers=request.headers,
-        stream=request.stream,
-        extensions={**request.extensions},
-    )
-    if isinstance(request.stream, _IN_MEMORY):
-        copy.read()  # so that hooks and transports find the body as they are used to
-    return copy
+    return Original(request).copy()
 
 
 def mark_attempt(request: httpx.Request, number: int, header: str | None) -> None:

@@ -21,7 +21,7 @@ from resilience_httpx._errors import StatusError
 from resilience_httpx._idempotency import KeyOption, idempotency_of, with_key
 from resilience_httpx._middleware import Middleware, check_middleware, through
 from resilience_httpx._origins import origin_of
-from resilience_httpx._packages import USE_CLIENT_DEFAULT, httpx, is_default
+from resilience_httpx._packages import httpx
 from resilience_httpx._pipeline import Pipeline, Policies, build
 from resilience_httpx._redaction import watch_log
 from resilience_httpx._requests import cookies_set_by, fresh_copy, mark_attempt, renew_cookies
@@ -180,19 +180,15 @@ class Sender:
             options=options,
             retries=pipeline.retries,
             transport_for=self._transport_for,
-            auth=self._auth_of(options),
-            base_path=self._base_url().path,
+            client_auth=self._auth,
+            base_url=self._base_url(),
         )
         token = current.set(call)
         try:
-            return await pipeline.send(call.request)
+            return await pipeline.send(call.request if pipeline.shows_requests else request)
         finally:
             current.reset(token)
             await call.end()
-
-    def _auth_of(self, options: Mapping[str, Any]) -> object:
-        auth = options.get("auth", USE_CLIENT_DEFAULT)
-        return self._auth() if is_default(auth) else auth
 
     def _home(self, request: httpx.Request) -> str:
         """Return the sender's own origin: that of its base URL, else of its first request."""

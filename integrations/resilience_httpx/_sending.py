@@ -45,9 +45,9 @@ def has_transient_status(response: httpx.Response) -> bool:
 
     Stripe saves the response to an idempotency key, an error too, and says so when it sends it once more.
     """
-    if response.headers.get("idempotent-replayed", "").lower() == "true":
+    if response.status_code not in TRANSIENT_STATUSES:
         return False
-    return response.status_code in TRANSIENT_STATUSES
+    return bool(response.headers.get("idempotent-replayed", "").lower() != "true")
 
 
 def is_idempotent(request: httpx.Request) -> bool:

@@ -166,6 +166,10 @@ class ServerLimits:
             now = _clock.monotonic()
             return known is not None and any(window.wait(now) for window in known.of(_route(request)))
 
+    def has_something_to_say(self, response: httpx.Response) -> bool:
+        """Whether `hear` may learn something; cheap, as it is asked of every response."""
+        return response.status_code in _THROTTLING or has_quotas(response.headers)
+
     def hear(self, request: httpx.Request, response: httpx.Response, number: int) -> float | None:
         """Note what a response says.
 
@@ -178,8 +182,6 @@ class ServerLimits:
             The seconds for which it asks to be left alone, if it does.
         """
         headers = response.headers
-        if response.status_code not in _THROTTLING and not has_quotas(headers):
-            return None
         wall = time.time()
         told = quotas(headers, wall, self._unit)
         pause = self._pause(response.status_code, headers, told, wall)

@@ -59,12 +59,18 @@ def listening(limits: ServerLimits, send: Send) -> Send:
         except Exception as error:
             refused = raised_response(error)
             if refused is not None:
-                current.get().asked_pause = limits.hear(request, refused, number)
+                _hear(limits, refused, number)
             raise
-        current.get().asked_pause = limits.hear(request, response, number)
+        _hear(limits, response, number)
         return response
 
     return listening
+
+
+def _hear(limits: ServerLimits, response: httpx.Response, number: int) -> None:
+    call = current.get()
+    told = limits.has_something_to_say(response)
+    call.asked_pause = limits.hear(call.request, response, number) if told else None
 
 
 def raised_response(error: Any) -> httpx.Response | None:
