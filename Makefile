@@ -4,7 +4,7 @@ PYTHON ?= $(shell for each in python3.13 python3.12 python3.11 python3; do \
 VENV ?= .venv
 RUN = $(VENV)/bin/python
 
-.PHONY: help demo test models keys soak mutants check types lint format coverage clean
+.PHONY: help demo test models keys soak bench mutants check types lint format coverage clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -23,6 +23,10 @@ keys: $(VENV)/.ready ## Drive a million keys through a limiter and a breaker, an
 
 soak: $(VENV)/.ready ## Let random faults and cancellations play with the HTTP client for a minute
 	$(RUN) tests/measure_soak.py
+
+bench: $(VENV)/.ready ## Compare the HTTP client with what people would use instead
+	$(RUN) -m pip install --quiet --requirement tests/benchmarks/requirements.txt
+	$(RUN) tests/benchmarks/http_clients.py
 
 # On CPython 3.11 the wrappers that mutmut puts around every function crash the interpreter.
 mutants: $(VENV)/.ready ## Change the library a bit at a time and see whether the tests notice; MODULE=_keys for one

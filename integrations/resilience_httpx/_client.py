@@ -6,7 +6,7 @@ import ssl
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeAlias, TypedDict, Unpack
 
-from resilience import CircuitBreaker, Policy, RateLimit, Retry
+from resilience import Bulkhead, CircuitBreaker, Policy, RateLimit, Retry
 from resilience._arguments import Seconds
 from resilience_httpx._backends import Backend
 from resilience_httpx._error_map import ErrorKey
@@ -73,6 +73,7 @@ class ResilientClient(ResilientMixin, httpx.AsyncClient):
         circuit_breaker: A `circuit_breaker` policy; it counts statuses of 500 and above and failures of
             the network, per origin. Without ``key=`` it guards the client's own origin itself, and others
             by circuits of the same configuration. ``None``: no circuits.
+        bulkhead: A `bulkhead` policy: so many attempts at once. Default: as many as come.
         cache: A `ResponseCache`: what it answers passes no other policy. Default: nothing is kept.
         server_limits: A `ServerLimits`: what the server says of its limits, by ``Retry-After`` and headers
             of rate limits, holds for all calls. Default: one of the client's own. ``None``: only the retry
@@ -128,6 +129,7 @@ class ResilientClient(ResilientMixin, httpx.AsyncClient):
         retry: Retry | DefaultPolicy | None = DEFAULT,
         rate_limit: RateLimit | None = None,
         circuit_breaker: CircuitBreaker | DefaultPolicy | None = DEFAULT,
+        bulkhead: Bulkhead | None = None,
         cache: ResponseCache | None = None,
         server_limits: ServerLimits | DefaultPolicy | None = DEFAULT,
         attempt_timeout: Seconds | None = 30.0,
@@ -148,6 +150,7 @@ class ResilientClient(ResilientMixin, httpx.AsyncClient):
             retry=retry,
             rate_limit=rate_limit,
             circuit_breaker=circuit_breaker,
+            bulkhead=bulkhead,
             cache=cache,
             server_limits=server_limits,
             attempt_timeout=attempt_timeout,

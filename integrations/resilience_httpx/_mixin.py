@@ -11,7 +11,7 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from resilience import CircuitBreaker, RateLimit, Retry
+from resilience import Bulkhead, CircuitBreaker, RateLimit, Retry
 from resilience_httpx._auth import CREDENTIAL_HEADERS
 from resilience_httpx._backends import Backend, check_backend, new_transport
 from resilience_httpx._batch import Batching
@@ -69,6 +69,11 @@ class ResilientMixin(Paginating, Batching, _Client):
     def rate_limit(self) -> RateLimit | None:
         """The policy that paces the attempts, if any."""
         return self._sender.policies.rate_limit
+
+    @property
+    def bulkhead(self) -> Bulkhead | None:
+        """The policy that bounds how many attempts there are at once, if any."""
+        return self._sender.policies.bulkhead
 
     @property
     def circuit_breaker(self) -> CircuitBreaker | None:

@@ -12,7 +12,7 @@ The layers, outermost first::
     circuit breaker, one circuit per origin
     the server's word                      waits while the server has asked to be left alone
     rate limit
-    bulkhead                               of an endpoint
+    bulkhead
     attempt timeout
     judged                                 an error status is a failure, and some failures are neutral
     listening                              notes what the server says of its limits
@@ -30,6 +30,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from resilience import (
+    Bulkhead,
     CallTimeoutError,
     CircuitBreaker,
     Policy,
@@ -76,6 +77,7 @@ class Policies:
     others: tuple[Policy, ...] = ()
     cache: ResponseCache | None = None
     server_limits: ServerLimits | None = None
+    bulkhead: Bulkhead | None = None
 
 
 class Pipeline(NamedTuple):
@@ -110,13 +112,12 @@ def build(
         (each for each in policies.others if each.kind in _AROUND_THE_CALL),
         key=lambda each: _AROUND_THE_CALL.index(each.kind),
     )
-    bulkheads = [each for each in policies.others if each.kind == "bulkhead"]
-    innermost = [each for each in policies.others if each not in around and each not in bulkheads]
+    innermost = [each for each in policies.others if each not in around]
 
     limits = policies.server_limits
     send = attempt if limits is None else listening(limits, attempt)
     send = _judged(_under(innermost, send, use), errors)
-    send = _under([*bulkheads, policies.attempt_timeout], send, use)
+    send = _under([policies.bulkhead, policies.attempt_timeout], send, use)
     if policies.rate_limit is not None:
         send = policies.rate_limit.wrap(send if limits is None else still_free(limits, send), use)
     if limits is not None:
@@ -139,7 +140,9 @@ def _show_requests(policies: Policies) -> bool:
     """Whether a function of the user's sees requests: it may keep them, and must not see credentials."""
     if policies.others or policies.cache is not None:
         return True
-    limit, breaker = policies.rate_limit, policies.circuit_breaker
+    limit, breaker, bulkhead = policies.rate_limit, policies.circuit_breaker, policies.bulkhead
+    if bulkhead is not None and (bulkhead.config.key is not None or callable(bulkhead.config.priority)):
+        return True
     if limit is not None and (limit.config.key is not None or callable(limit.config.cost)):
         return True
     return breaker is not None and breaker.config.key not in (None, origin_of_request)

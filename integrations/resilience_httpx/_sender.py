@@ -11,7 +11,17 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeAlias, TypedDict
 
-from resilience import CircuitBreaker, Policy, RateLimit, Retry, Timeout, _arguments, retry, timeout
+from resilience import (
+    Bulkhead,
+    CircuitBreaker,
+    Policy,
+    RateLimit,
+    Retry,
+    Timeout,
+    _arguments,
+    retry,
+    timeout,
+)
 from resilience_httpx._bodies import hold, read
 from resilience_httpx._call import Call, current
 from resilience_httpx._circuits import circuit_per_origin
@@ -38,6 +48,7 @@ _KINDS: dict[str, tuple[type[Any], str]] = {
     "rate_limit": (RateLimit, "a rate_limited(...) policy or None"),
     "circuit_breaker": (CircuitBreaker, "a circuit_breaker(...) policy or None"),
     "cache": (ResponseCache, "a ResponseCache or None"),
+    "bulkhead": (Bulkhead, "a bulkhead(...) policy or None"),
     "server_limits": (ServerLimits, "a ServerLimits or None"),
 }
 _LIMITS = ("attempt_timeout", "total_timeout")
@@ -47,6 +58,7 @@ _ARGUMENT_OF = {
     "retry": "retry",
     "rate_limited": "rate_limit",
     "circuit_breaker": "circuit_breaker",
+    "bulkhead": "bulkhead",
     "timeout": "attempt_timeout",
 }
 
@@ -67,6 +79,7 @@ class PolicyOptions(TypedDict, total=False):
     retry: Retry | DefaultPolicy | None
     rate_limit: RateLimit | None
     circuit_breaker: CircuitBreaker | DefaultPolicy | None
+    bulkhead: Bulkhead | None
     cache: ResponseCache | None
     server_limits: ServerLimits | DefaultPolicy | None
     attempt_timeout: _arguments.Seconds | None
@@ -105,6 +118,7 @@ class Sender:
         retry: Retry | DefaultPolicy | None = DEFAULT,
         rate_limit: RateLimit | None = None,
         circuit_breaker: CircuitBreaker | DefaultPolicy | None = DEFAULT,
+        bulkhead: Bulkhead | None = None,
         cache: ResponseCache | None = None,
         server_limits: ServerLimits | DefaultPolicy | None = DEFAULT,
         attempt_timeout: _arguments.Seconds | None = 30.0,
@@ -123,6 +137,7 @@ class Sender:
             "circuit_breaker": circuit_per_origin()
             if isinstance(circuit_breaker, DefaultPolicy)
             else circuit_breaker,
+            "bulkhead": bulkhead,
             "cache": cache,
             "server_limits": ServerLimits() if isinstance(server_limits, DefaultPolicy) else server_limits,
             "attempt_timeout": attempt_timeout,

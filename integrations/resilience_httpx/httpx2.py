@@ -20,7 +20,7 @@ except ModuleNotFoundError as missing:
         'resilience_httpx.httpx2 needs httpx2: pip install "async-resilience[httpx2]"'
     ) from missing
 
-from resilience import CircuitBreaker, RateLimit, Retry
+from resilience import Bulkhead, CircuitBreaker, RateLimit, Retry
 from resilience_httpx._backends import Backend
 from resilience_httpx._batch import Batch
 from resilience_httpx._mixin import ResilientMixin
@@ -63,6 +63,8 @@ if TYPE_CHECKING:
         def retry(self) -> Retry | None: ...
         @property
         def rate_limit(self) -> RateLimit | None: ...
+        @property
+        def bulkhead(self) -> Bulkhead | None: ...
         @property
         def circuit_breaker(self) -> CircuitBreaker | None: ...
         def paginate(self, path: httpx2.URL | str, **options: Any) -> Pagination[Any]: ...

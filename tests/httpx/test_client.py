@@ -17,11 +17,13 @@ import pytest
 import tenacity
 
 from resilience import (
+    BulkheadFullError,
     CallTimeoutError,
     CircuitBreakerOpenError,
     CircuitState,
     RateLimitExceededError,
     RetryBudget,
+    bulkhead,
     circuit_breaker,
     inactive,
     rate_limited,
@@ -445,6 +447,46 @@ async def test_a_body_that_drips_is_part_of_the_attempt() -> None:
         assert closed == [5.0]
         async with calls.stream("GET", "/") as response:  # the caller's own business
             assert len(await response.aread()) == 100
+
+
+# --- Bulkhead ---------------------------------------------------------------------------------------
+
+
+async def test_a_bulkhead_bounds_the_attempts_and_not_the_waits_between_them() -> None:
+    api = Api(1.0)
+    slots = bulkhead(1, max_queue=None)
+    async with client(api, bulkhead=slots) as calls:
+        assert calls.bulkhead is slots
+        await asyncio.gather(calls.get("/"), calls.get("/"), calls.get("/", extensions={"bulkhead": None}))
+        assert api.times == [0, 0, 1]
+        failing = Api(503, 200)
+        async with client(failing, bulkhead=slots, retry=retry(attempts=2, wait=5)) as others:
+            other = asyncio.create_task(others.get("/"))
+            await asyncio.sleep(1)
+            await calls.get("/")  # while the other one waits for its next attempt
+            assert now() == 4
+            await other
+    assert failing.times == [2, 7]
+
+
+async def test_a_full_bulkhead_refuses_before_anything_is_sent() -> None:
+    api = Api(1.0)
+    async with client(api, bulkhead=bulkhead(1)) as calls:
+        first = asyncio.create_task(calls.get("/"))
+        await asyncio.sleep(0.5)
+        with pytest.raises(BulkheadFullError) as caught:
+            await calls.get("/")
+        assert isinstance(caught.value, httpx.TransportError)
+        await first
+    assert len(api.requests) == 1
+
+
+async def test_a_bulkhead_of_an_endpoint_is_in_place_of_the_clients() -> None:
+    api = Api(1.0)
+    options = {"bulkhead": bulkhead(1), "endpoints": {"/many*": [bulkhead(2)]}}
+    async with client(api, **options) as calls:
+        await asyncio.gather(calls.get("/many/1"), calls.get("/many/2"), calls.get("/one"))
+    assert api.times == [0, 0, 0]
 
 
 # --- Circuit ----------------------------------------------------------------------------------------
