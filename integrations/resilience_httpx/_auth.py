@@ -2,8 +2,8 @@
 
 They are sent to the origin of the client's ``base_url``, or of its first request if it has none, or to
 the ``origins`` that are named; other origins get the request without them. A redirect to another origin
-loses every header that was added here, where httpx itself drops ``Authorization`` alone. Nothing shows
-them: no ``repr``, no error, no log, no pickle.
+loses every header that was added here, in the clients and the transport of this package: a plain client of
+httpx drops ``Authorization`` alone. Nothing shows them: no ``repr``, no error, no log, no pickle.
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ from resilience_httpx._redaction import hide_parameter
 
 CREDENTIAL_HEADERS = "resilience.credential_headers"
 """Key of ``request.extensions``: the headers that must not follow a redirect to another origin."""
+
+_HOME = "resilience.credential_origin"
+"""Key of ``request.extensions``: the origin that those headers are for."""
 
 
 class OriginAuth(Auth):
@@ -205,7 +208,15 @@ def _set_header(request: httpx.Request, name: str, value: str) -> None:
 def keep_at_home(request: httpx.Request, names: Iterable[str]) -> None:
     """Let no redirect to another origin take some headers along."""
     known: tuple[str, ...] = request.extensions.get(CREDENTIAL_HEADERS, ())
-    request.extensions = {**request.extensions, CREDENTIAL_HEADERS: (*known, *names)}
+    kept = {CREDENTIAL_HEADERS: (*known, *names), _HOME: origin_of(request.url)}
+    request.extensions = {**request.extensions, **kept}
+
+
+def drop_strange_credentials(request: httpx.Request) -> None:
+    """Take the credentials of another origin out of a request, which a redirect has put there."""
+    if request.extensions.get(_HOME, "") not in ("", origin_of(request.url)):
+        for name in request.extensions[CREDENTIAL_HEADERS]:
+            request.headers.pop(name, None)
 
 
 def _with_parameter(url: httpx.URL, name: str, value: str) -> httpx.URL:

@@ -37,8 +37,8 @@ class AuthProvider(OriginAuth):
 
     Override `authenticate`; `refresh` too, if the credentials can be renewed, and `is_authenticated`, if
     they have to be obtained first or expire. They go to the origin of ``base_url``, or of the first
-    request, or to ``origins``. A redirect to another origin loses the headers that `authenticate` adds, and
-    the log of httpx masks the query parameters.
+    request, or to ``origins``. A redirect to another origin loses the headers that `authenticate` adds (in
+    a plain client of httpx, ``Authorization`` alone), and the log of httpx masks the query parameters.
 
     One object serves concurrent tasks, threads and loops; each loop has one `refresh` at a time. Requests
     that `refresh` sends through a client with these credentials go without them. It needs asyncio. Set

@@ -1,11 +1,14 @@
 """What carries the requests: the transport of httpx itself, or aiohttp.
 
 ``backend="aiohttp"`` is several times faster with many connections at once; it speaks HTTP/1.1 only. Both
-take the same settings: ``limits``, ``verify``, ``cert``, ``proxy``, ``trust_env``.
+take the same settings: ``limits``, ``verify``, ``cert``, ``proxy``, ``trust_env``. What aiohttp does of its
+own accord is turned off: it would send a request a second time, which no policy sees, keep cookies that the
+client has dropped, and spell URLs in its own way, which a signature over the URL does not survive.
 """
 
 from __future__ import annotations
 
+import functools
 import importlib
 from collections.abc import Mapping
 from types import ModuleType
@@ -49,4 +52,49 @@ def new_transport(package: ModuleType, backend: str, **options: Any) -> Any:
         raise ImportError(
             'backend="aiohttp" needs httpx-aiohttp: pip install "async-resilience[aiohttp]"'
         ) from missing
-    return module.AiohttpTransport(**options)
+    return _plain(module.AiohttpTransport, package)(**options)
+
+
+@functools.cache
+def _plain(transport: Any, package: ModuleType) -> type[Any]:
+    """Return a class of transports over aiohttp that does nothing but carry requests."""
+    aiohttp: Any = importlib.import_module("aiohttp")
+    yarl: Any = importlib.import_module("yarl")
+
+    def as_written(url: str) -> Any:
+        return yarl.URL(url, encoded=True).with_user(None)  # httpx has made a header of the userinfo
+
+    class Plain(transport):  # type: ignore[misc]  # whatever its package calls it
+        client: Any
+        limits: Any
+
+        def get_client(self) -> Any:
+            if self.limits.max_connections is None:  # aiohttp says 0; its default is 100
+                self.limits = package.Limits(
+                    max_connections=0, keepalive_expiry=self.limits.keepalive_expiry
+                )
+            session = super().get_client()
+            # Nothing of this can be chosen for a session that somebody else makes.
+            session._retry_connection = False  # noqa: SLF001
+            session._cookie_jar = aiohttp.DummyCookieJar()  # noqa: SLF001
+            vars(session)["_build_url"] = as_written  # set as usual, aiohttp would warn of it
+            return session
+
+        async def handle_async_request(self, request: Any) -> Any:
+            try:
+                return await super().handle_async_request(request)
+            except package.ConnectTimeout as error:
+                # A connection that was being made has left its place by now: then others have taken all.
+                if isinstance(error.__cause__, aiohttp.ConnectionTimeoutError) and self._is_full():
+                    raise package.PoolTimeout(str(error)) from error.__cause__
+                raise
+            except aiohttp.ClientResponseError:  # whose text has the whole URL
+                raise package.RemoteProtocolError("The server's answer is not HTTP.") from None
+
+        def _is_full(self) -> bool:
+            connector = self.client.connector
+            return bool(0 < connector.limit <= len(connector._acquired))  # noqa: SLF001
+
+    Plain.__name__ = Plain.__qualname__ = transport.__name__
+    Plain.__module__ = transport.__module__
+    return Plain

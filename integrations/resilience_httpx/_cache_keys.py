@@ -77,7 +77,8 @@ def is_as_shown(request: httpx.Request, sent: httpx.Request, auth: object) -> bo
 
 def key_of(request: httpx.Request, owner: str) -> str:
     """Return the key of a request, headers that the response may vary by left aside."""
-    return _digest(owner, request.method, _normalised(request.url))
+    # The URL alone does not tell which of several hosts at one address is meant.
+    return _digest(owner, request.method, request.headers.get("host", "").lower(), _normalised(request.url))
 
 
 def variant_of(key: str, names: Iterable[str], request: httpx.Request) -> str:

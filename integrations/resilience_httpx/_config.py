@@ -35,6 +35,7 @@ from resilience_httpx._config_sections import (
     Section,
     TimeoutSection,
     as_value_error,
+    none_if_false,
     refuse_unknown_keys,
 )
 from resilience_httpx._config_sources import (
@@ -58,8 +59,9 @@ class ClientConfig(BaseSettings):
     """What a `ResilientClient` is made of, as plain values.
 
     Tables of policies have the arguments of the core's decorators, in seconds. ``false`` (or ``None``) in
-    place of a table or of a time limit turns it off. Tokens, keys and passwords are ``SecretStr``: no text
-    of this class and no error shows them.
+    place of a table or of a time limit turns it off; in a table of ``endpoints``, it turns the client's
+    policy off there. Tokens, keys and passwords are ``SecretStr``: no text of this class and no error shows
+    them.
 
     Args:
         base_url: As for `ResilientClient`, as are the next ones.
@@ -106,9 +108,9 @@ class ClientConfig(BaseSettings):
     )
 
     base_url: SkipValidation[str] = ""
-    retry: RetrySection | None = None
+    retry: RetrySection | None = RetrySection()
     rate_limit: RateLimitSection | None = None
-    circuit_breaker: CircuitBreakerSection | None = None
+    circuit_breaker: CircuitBreakerSection | None = CircuitBreakerSection()
     cache: CacheSection | None = None
     attempt_timeout: SkipValidation[float | None] = 30.0
     total_timeout: SkipValidation[float | None] = 120.0
@@ -151,7 +153,7 @@ class ClientConfig(BaseSettings):
     @classmethod
     def _turn_off(cls, value: Any) -> Any:
         # Defined last of those that run before: pydantic begins with the last.
-        return None if value is False else value
+        return none_if_false(value)
 
     @field_validator("attempt_timeout", "total_timeout")
     @classmethod
@@ -171,7 +173,9 @@ class ClientConfig(BaseSettings):
     @field_validator("base_url")
     @classmethod
     def _check_url(cls, value: Any) -> Any:
-        return as_value_error(parse_origin, "base_url", value) and value
+        if value != "":
+            as_value_error(parse_origin, "base_url", value)
+        return value
 
     @field_validator("endpoints")
     @classmethod
@@ -198,7 +202,10 @@ class ClientConfig(BaseSettings):
             file: A file whose name ends in ``.toml``, ``.yaml`` or ``.yml``.
             prefix: What the names of environment variables begin with: with ``"MYAPI_"``,
                 ``MYAPI_RETRY__ATTEMPTS=4`` is ``retry.attempts``. Values are read as JSON where they are
-                JSON. Default: no variable is read.
+                JSON; ``true``, ``yes``, ``on``, ``false``, ``no``, ``off`` and ``none`` may be in any case,
+                and for flags there are ``1`` and ``0``. A variable that turns a table off counts more than
+                those of its keys: ``MYAPI_RETRY=off`` than ``MYAPI_RETRY__ATTEMPTS=4``. Default: no
+                variable is read.
             **values: The arguments of the class.
 
         Raises:

@@ -6,10 +6,21 @@ Nothing is checked twice: what a value may be is up to the policy, which is made
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, Self, TypeVar, cast
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import Annotated, Any, ClassVar, Self, TypeAlias, TypeVar, cast
 
-from pydantic import BaseModel, ConfigDict, SecretStr, SkipValidation, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    SecretStr,
+    SerializerFunctionWrapHandler,
+    SkipValidation,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from resilience import Policy, _arguments, bulkhead, circuit_breaker, rate_limited, retry, timeout
 from resilience_httpx._auth import APIKeyAuth, BasicAuth, BearerAuth
@@ -18,6 +29,15 @@ from resilience_httpx._oauth2 import OAuth2ClientCredentials
 from resilience_httpx._response_cache import ResponseCache
 
 T = TypeVar("T")
+
+
+def none_if_false(value: Any) -> Any:
+    """Return a value, with ``False`` as ``None``: TOML has no other word for it."""
+    return None if value is False else value
+
+
+TimeLimit: TypeAlias = Annotated[SkipValidation[float | None], BeforeValidator(none_if_false)]
+"""Seconds, to be checked by the policy; ``None`` or ``False`` for no limit."""
 
 
 class Section(BaseModel):
@@ -51,6 +71,14 @@ class Section(BaseModel):
             if name in self.model_fields_set
         }
 
+    @model_serializer(mode="wrap")
+    def _dump_what_was_given(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Of some policies, no value for an argument is the same as none at all.
+        return {name: value for name, value in dump(self).items() if name in self.model_fields_set}
+
+    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
+        return [(name, value) for name, value in super().__repr_args__() if name in self.model_fields_set]
+
     def make(self) -> Any:
         """Make the policy, a new one each time."""
         return as_value_error(type(self).makes, **self.given())
@@ -63,7 +91,7 @@ class RetrySection(Section):
 
     attempts: SkipValidation[int | None] = 3
     wait: SkipValidation[float | Sequence[float] | None] = None
-    deadline: SkipValidation[float | None] = None
+    deadline: TimeLimit = None
     wrap: SkipValidation[bool] = False
     name: SkipValidation[str | None] = None
 
@@ -76,7 +104,7 @@ class RateLimitSection(Section):
     rate: SkipValidation[float]
     per: SkipValidation[float] = 1.0
     burst: SkipValidation[float | None] = None
-    max_wait: SkipValidation[float | None] = None
+    max_wait: TimeLimit = None
     cost: SkipValidation[float] = 1
     name: SkipValidation[str | None] = None
 
@@ -91,7 +119,7 @@ class CircuitBreakerSection(Section):
     failure_rate: SkipValidation[float | None] = None
     window: SkipValidation[int] = 100
     minimum_calls: SkipValidation[int | None] = None
-    slow_call: SkipValidation[float | None] = None
+    slow_call: TimeLimit = None
     slow_call_rate: SkipValidation[float] = 1.0
     abandoned_rate: SkipValidation[float | None] = None
     half_open_calls: SkipValidation[int] = 1
@@ -105,7 +133,7 @@ class BulkheadSection(Section):
 
     max_concurrent: SkipValidation[int]
     max_queue: SkipValidation[int | None] = 0
-    max_wait: SkipValidation[float | None] = None
+    max_wait: TimeLimit = None
     name: SkipValidation[str | None] = None
 
 
@@ -167,10 +195,10 @@ class OAuth2Section(Section):
 class TimeoutSection(Section):
     """The time limits of httpx on single operations, in seconds."""
 
-    connect: SkipValidation[float | None] = 5.0
-    read: SkipValidation[float | None] = 5.0
-    write: SkipValidation[float | None] = 5.0
-    pool: SkipValidation[float | None] = 5.0
+    connect: TimeLimit = 5.0
+    read: TimeLimit = 5.0
+    write: TimeLimit = 5.0
+    pool: TimeLimit = 5.0
 
     def make(self) -> tuple[float | None, float | None, float | None, float | None]:
         """Return what httpx takes."""
@@ -180,7 +208,7 @@ class TimeoutSection(Section):
 
 
 class EndpointSection(Section):
-    """The policies of an endpoint."""
+    """The policies of an endpoint; one that is given as ``None`` turns the client's off there."""
 
     retry: RetrySection | None = None
     rate_limit: RateLimitSection | None = None
@@ -188,14 +216,39 @@ class EndpointSection(Section):
     bulkhead: BulkheadSection | None = None
     timeout: SkipValidation[float | None] = None
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _turn_off(cls, value: Any) -> Any:
+        return none_if_false(value)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, EndpointSection):
+            return NotImplemented
+        return super().__eq__(other) and self.model_fields_set == other.model_fields_set
+
     def make(self) -> list[Policy]:
         """Make the policies, new ones each time."""
-        sections = (self.retry, self.rate_limit, self.circuit_breaker, self.bulkhead)
-        policies: list[Policy] = [each.make() for each in sections if each is not None]
-        if self.timeout is None:
-            return policies
-        seconds = as_value_error(_arguments.seconds, "timeout", self.timeout)
-        return [*policies, timeout(seconds)]
+        return [self._policy(name) for name in type(self).model_fields if name in self.model_fields_set]
+
+    def _policy(self, name: str) -> Policy:
+        given = getattr(self, name)
+        if given is None:
+            policy = _STAND_INS[name]()
+            policy.enabled = False
+            return policy
+        if isinstance(given, Section):
+            return cast("Policy", given.make())
+        return timeout(as_value_error(_arguments.seconds, name, given))
+
+
+# Switched off, each takes the place of the client's policy of its kind.
+_STAND_INS: dict[str, Callable[[], Policy]] = {
+    "retry": partial(retry, attempts=1),
+    "rate_limit": partial(rate_limited, 1),
+    "circuit_breaker": partial(circuit_breaker, 1),
+    "bulkhead": partial(bulkhead, 1),
+    "timeout": partial(timeout, 1),
+}
 
 
 def as_value_error(check: Callable[..., T], *args: Any, **kwargs: Any) -> T:

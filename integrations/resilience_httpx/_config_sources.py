@@ -12,6 +12,18 @@ from typing import Any, cast
 # In these tables a variable's text is meant as it is, whatever it looks like.
 _TEXTS = frozenset({"base_url", "headers", "bearer", "api_key", "basic", "oauth2"})
 
+_FLAGS = frozenset({"raise_for_status", "follow_redirects", "wrap", "credentials"})
+_WORDS: dict[str, bool | None] = {
+    "true": True,
+    "yes": True,
+    "on": True,
+    "false": False,
+    "no": False,
+    "off": False,
+    "none": None,
+}
+_DIGITS = {"1": True, "0": False}
+
 
 class ConfigurationError(ValueError):
     """A configuration cannot be used; the text has a line for each mistake.
@@ -72,7 +84,10 @@ class Source:
 
 
 def from_environment(prefix: str) -> Source:
-    """Read the variables with a prefix: after it, the keys in capitals with ``__`` between them."""
+    """Read the variables with a prefix: after it, the keys in capitals with ``__`` between them.
+
+    A variable that turns a table off counts more than those of its keys.
+    """
     variables: dict[tuple[str, ...], str] = {}
     for name in os.environ:
         if name.upper().startswith(prefix.upper()) and os.environ[name]:
@@ -81,8 +96,10 @@ def from_environment(prefix: str) -> Source:
     for keys in sorted(variables):  # a table before its keys
         text = os.environ[variables[keys]]
         table, *rest = keys
-        is_text = table in _TEXTS and (rest or table == "base_url")
-        value: Any = text if is_text else _plain(text)
+        if rest and _is_off(values, table):
+            continue
+        is_text = keys[-1] == "name" or (table in _TEXTS and (rest or table == "base_url"))
+        value: Any = text if is_text else _plain(text, keys[-1])
         for key in reversed(keys):
             value = {key: value}
         values = merged_values(values, value)
@@ -172,8 +189,17 @@ def _dotted(keys: Sequence[str]) -> str:
     return ".".join(key if key.replace("_", "").isalnum() else json.dumps(key) for key in keys)
 
 
-def _plain(text: str) -> Any:
+def _is_off(values: Mapping[str, Any], table: str) -> bool:
+    return table in values and (values[table] is None or values[table] is False)
+
+
+def _plain(text: str, key: str) -> Any:
     """Return the number, flag, list or table that a variable holds, or its text if that is none."""
+    word = text.strip().lower()
+    if word in _WORDS:
+        return _WORDS[word]
+    if key in _FLAGS and word in _DIGITS:
+        return _DIGITS[word]
     try:
         return json.loads(text)
     except (ValueError, RecursionError):

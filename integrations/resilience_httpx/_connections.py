@@ -44,22 +44,24 @@ class _Keeping:
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         handle: Any = super()
+        # By this object the pool's request is found; the caller may be sending the same one twice at once.
+        mark = request.extensions = {**request.extensions}
         try:
             response: httpx.Response = await handle.handle_async_request(request)
         except BaseException:
-            _mend(self._pool, request)
+            _mend(self._pool, mark)
             raise
-        response.stream = _Body(response.stream, self._pool, request)
+        response.stream = _Body(response.stream, self._pool, mark)
         return response
 
 
 class _Body(AsyncByteStream):
     """The body of a response; gives the connection back even if it is interrupted while it does so."""
 
-    def __init__(self, source: Any, pool: Any, request: httpx.Request) -> None:
+    def __init__(self, source: Any, pool: Any, mark: object) -> None:
         self._source = source
         self._pool = pool
-        self._request = request
+        self._mark = mark
         self._interrupted = False
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
@@ -78,13 +80,13 @@ class _Body(AsyncByteStream):
             raise
         finally:
             if self._interrupted:
-                _mend(self._pool, self._request)
+                _mend(self._pool, self._mark)
 
 
-def _mend(pool: Any, request: httpx.Request) -> None:
+def _mend(pool: Any, mark: object) -> None:
     """Take a request that has ended out of its pool, and connections that nobody uses."""
     for each in [*pool._requests]:
-        if each.request.extensions is request.extensions:
+        if each.request.extensions is mark:
             pool._requests.remove(each)
     used = {id(each.connection) for each in pool._requests}
     lost = [each for each in pool._connections if id(each) not in used and _is_lost(each)]

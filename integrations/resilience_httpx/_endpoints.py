@@ -4,7 +4,8 @@ A pattern is a method and a path; ``*`` stands for any characters, also for none
 method may be left out or be ``*``: any method. The path is the one below the client's ``base_url``, without
 the query. If several patterns match, the most specific one counts: the one with the most characters
 besides ``*``, then one that names a method, then the one that was given first. Only its policies apply;
-`_pipeline` says where they stand.
+`_pipeline` says where they stand. Each replaces the client's policy of its kind; so one whose ``enabled``
+is ``False`` turns the client's off.
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ from resilience_httpx._origins import origin_of
 from resilience_httpx._packages import httpx
 
 _PATTERN = re.compile(r"(?:([A-Za-z]+|\*)\s+)?([/*]\S*)")
+
+# What other libraries call a part of a path: {id}, <int:id>, :id.
+_PLACEHOLDER = re.compile(r"\{[^/{}]*\}|<[^/<>]*>|(?<=/):\w+")
 
 _REFUSED = {
     "cached": "a response is not one value for all callers; decorate the function that uses the client",
@@ -89,6 +93,11 @@ def _endpoint(pattern: str, policies: Sequence[Policy]) -> Endpoint:
     text = _arguments.text("endpoints", pattern).strip()
     if "?" in text:
         raise ValueError(f"endpoints are matched without the query, got {pattern!r}")
+    if _PLACEHOLDER.search(text):
+        better = _PLACEHOLDER.sub("*", text)
+        raise ValueError(
+            f"endpoints have no names for parts of a path, write * for it: {better!r}, got {pattern!r}"
+        )
     parts = _PATTERN.fullmatch(text)
     if parts is None:
         raise ValueError(f'endpoints must have patterns such as "GET /users/*", got {pattern!r}')

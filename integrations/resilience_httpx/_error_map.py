@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeAlias, cast
 
@@ -72,7 +73,7 @@ def _checked_key(key: Any) -> ErrorKey:
     if type(key) is int:
         return _status(key)
     if isinstance(key, str):
-        return _arguments.text("error_map", key)
+        return _text(key)
     if isinstance(key, tuple) and len(pair := cast("tuple[object, ...]", key)) == 2:
         status, text = pair
         if type(status) is int and isinstance(text, str):
@@ -84,6 +85,13 @@ def _status(status: int) -> int:
     if not 400 <= status <= 599:
         raise ValueError(f"error_map must have keys that are {_ALLOWED}, got {status!r}")
     return status
+
+
+def _text(text: str) -> str:
+    _arguments.text("error_map", text)
+    if re.fullmatch("[45][0-9][0-9]", text):
+        raise ValueError(f"error_map must have statuses as numbers: write the number {text}, got {text!r}")
+    return text
 
 
 def _checked_class(kind: Any) -> type[StatusError]:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
-from resilience_httpx._connections import keep
 from resilience_httpx._mixin import ResilientMixin
 from resilience_httpx._packages import PACKAGES, classes, httpx
-from resilience_httpx._sender import PolicyOptions
+from resilience_httpx._sender import PolicyOptions, check_options
 
 if TYPE_CHECKING:
     import httpx
@@ -49,6 +48,7 @@ def resilient(client: C, **options: Unpack[PolicyOptions]) -> C:
         raise TypeError(f"client must be an httpx.AsyncClient, got {client!r}")
     if isinstance(client, ResilientMixin):
         raise TypeError("client must be one that has no policies yet; give a ResilientClient its own")
+    check_options("resilient", options)
     changed: Any = client
     kind = changed.__class__
     changed.__class__ = _resilient_class(kind)
@@ -57,8 +57,7 @@ def resilient(client: C, **options: Unpack[PolicyOptions]) -> C:
     except BaseException:
         changed.__class__ = kind
         raise
-    for transport in (changed._transport, *changed._mounts.values()):  # noqa: SLF001 - not public in httpx
-        keep(transport)
+    changed._keep_connections()  # noqa: SLF001
     return client
 
 

@@ -73,17 +73,24 @@ async def through(middleware: Sequence[Middleware], send: Send, request: httpx.R
         raise
     await _close([response for response in received if response is not returned])
     if not any(response is returned for response in received):
-        _complete(returned, request)
+        complete(returned, request)
     return returned
 
 
 async def _step(middleware: Middleware, call_next: CallNext, request: httpx.Request) -> httpx.Response:
-    response: Any = await middleware(request, call_next)
-    if not isinstance(response, _RESPONSES):
-        name = getattr(middleware, "__qualname__", type(middleware).__qualname__)
-        raise TypeError(f"middleware {name} must return a response, got a {type(response).__name__}")
-    made: httpx.Response = response
-    return made
+    name = getattr(middleware, "__qualname__", type(middleware).__qualname__)
+    return check_response(f"middleware {name}", await middleware(request, call_next))
+
+
+def check_response(what: str, value: object) -> httpx.Response:
+    """Return what must be a response.
+
+    Raises:
+        TypeError: If it is none.
+    """
+    if not isinstance(value, _RESPONSES):
+        raise TypeError(f"{what} must return a response, got a {type(value).__name__}")
+    return value
 
 
 async def _close(responses: Sequence[httpx.Response]) -> None:
@@ -91,7 +98,7 @@ async def _close(responses: Sequence[httpx.Response]) -> None:
         await response.aclose()
 
 
-def _complete(response: httpx.Response, request: httpx.Request) -> None:
+def complete(response: httpx.Response, request: httpx.Request) -> None:
     """Give a response that a middleware made what one from the wire has."""
     response.request = request
     try:
@@ -107,8 +114,8 @@ def log_requests(level: str = "INFO") -> Middleware:
     """Make a middleware that writes a line of log per request, through loguru.
 
     The line has method, URL without userinfo and query, status and seconds; no headers, no bodies, no texts
-    of errors. Statuses below 400 are written at the level given, 4xx at WARNING, 5xx and exceptions at
-    ERROR, and the start of each request at DEBUG.
+    of errors. Statuses below 400 are written at the level given, 4xx at WARNING, 5xx and other failures at
+    ERROR, and the start of each request at DEBUG. `setup_logging` decides which are shown, and how.
 
     Args:
         level: The level for what went well: a level of loguru, by name.
@@ -125,21 +132,32 @@ def log_requests(level: str = "INFO") -> Middleware:
     async def log(request: httpx.Request, call_next: CallNext) -> httpx.Response:
         from loguru import logger
 
-        what = f"{request.method} {without_secrets(request.url)}"
-        logger.debug("{} begins", what)
+        url = without_secrets(request.url)
+        facts: dict[str, Any] = {"method": request.method, "url": url}
+        what = f"{request.method} {url}"
+        logger.bind(resilience={"event": "request.began", **facts}).debug("{} begins", what)
         started = _clock.monotonic()
         try:
             response = await call_next(request)
         except Exception as error:
-            seconds = _clock.monotonic() - started
-            logger.error("{} failed with {} after {:.3f} s", what, type(error).__qualname__, seconds)
+            facts |= {"seconds": _clock.monotonic() - started, "error": type(error).__qualname__}
+            severity = _severity(getattr(error, "status_code", None) or 500, level)
+            failed = logger.bind(resilience={"event": "request.failed", **facts})
+            failed.log(severity, "{} failed with {} after {:.3f} s", what, facts["error"], facts["seconds"])
             raise
         status = response.status_code
-        severity = "ERROR" if status >= 500 else "WARNING" if status >= 400 else level
-        logger.log(severity, "{} answered {} after {:.3f} s", what, status, _clock.monotonic() - started)
+        facts |= {"seconds": _clock.monotonic() - started, "status": status}
+        answered = logger.bind(resilience={"event": "request.answered", **facts})
+        answered.log(
+            _severity(status, level), "{} answered {} after {:.3f} s", what, status, facts["seconds"]
+        )
         return response
 
     return log
+
+
+def _severity(status: int, level: str) -> str:
+    return "ERROR" if status >= 500 else "WARNING" if status >= 400 else level
 
 
 def measure_requests(registry: MetricsRegistry = metrics) -> Middleware:

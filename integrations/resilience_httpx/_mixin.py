@@ -15,6 +15,7 @@ from resilience import Bulkhead, CircuitBreaker, RateLimit, Retry
 from resilience_httpx._auth import CREDENTIAL_HEADERS
 from resilience_httpx._backends import Backend, check_backend, new_transport
 from resilience_httpx._batch import Batching
+from resilience_httpx._connections import keep
 from resilience_httpx._origins import origin_of
 from resilience_httpx._packages import httpx
 from resilience_httpx._pagination import Paginating
@@ -48,6 +49,7 @@ class ResilientMixin(Paginating, Batching, _Client):
         self._backend = check_backend(backend, options)
         super().__init__(base_url=base_url, **options)
         self._put_under(policies)
+        self._keep_connections()
 
     def _put_under(self, policies: Any) -> None:
         self._sender = Sender(
@@ -118,6 +120,10 @@ class ResilientMixin(Paginating, Batching, _Client):
             for name in request.extensions.get(CREDENTIAL_HEADERS, ()):
                 headers.pop(name, None)
         return headers
+
+    def _keep_connections(self) -> None:
+        for transport in (self._transport, *self._mounts.values()):
+            keep(transport)
 
     if not TYPE_CHECKING:  # httpx has no public way to choose the transports, those of proxies included
 

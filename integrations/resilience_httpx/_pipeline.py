@@ -47,6 +47,7 @@ from resilience_httpx._circuits import NeutralError, guard, origin_of_request
 from resilience_httpx._error_map import ErrorMap
 from resilience_httpx._errors import client_error, note_call, note_retry_after
 from resilience_httpx._failures import is_wire_fault, request_of
+from resilience_httpx._middleware import check_response, complete
 from resilience_httpx._narrowing import narrowed
 from resilience_httpx._origins import origin_of
 from resilience_httpx._packages import classes, httpx
@@ -132,7 +133,9 @@ def build(
         send = _under([policies.total_timeout], send, use)
     else:
         send = policies.cache.over(send, policies.total_timeout, use)
-    send = _under(around, _presented(send, errors, typed=raises), use)
+    send = _presented(send, errors, typed=raises)
+    if around:
+        send = _completed(_under(around, send, use), use)
     return Pipeline(send, policies.retry is not None, _show_requests(policies))
 
 
@@ -286,6 +289,18 @@ def _presented(send: Send, errors: ErrorMap, *, typed: bool) -> Send:
                 del shown
 
     return presented
+
+
+def _completed(send: Send, use: str) -> Send:
+    """Give a response that a fallback made what one from the wire has."""
+
+    async def completed(request: httpx.Request) -> httpx.Response:
+        response = check_response(f"the fallback of {use}", await send(request))
+        if getattr(response, "_request", None) is None:
+            complete(response, request)
+        return response
+
+    return completed
 
 
 def _cause(error: Exception) -> BaseException | None:

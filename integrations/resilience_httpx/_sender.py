@@ -93,6 +93,18 @@ class PolicyOptions(TypedDict, total=False):
     attempt_header: str | None
 
 
+def check_options(use: str, options: Mapping[str, Any]) -> None:
+    """Raise a clear error for arguments that are none of the policies.
+
+    Raises:
+        TypeError: If there is one.
+    """
+    for name in options:
+        if name not in PolicyOptions.__annotations__:
+            allowed = ", ".join(PolicyOptions.__annotations__)
+            raise TypeError(f"{name} is no argument of {use}; those are {allowed}")
+
+
 class Sender:
     """Sends requests under policies.
 
@@ -100,7 +112,7 @@ class Sender:
         exchange: Sends a request once.
         name: What events call policies without a name.
         base_url: Tells what the paths of endpoints are below.
-        cookies: Tells the jar that responses put their cookies into.
+        cookies: Tells the jar that responses put their cookies into, if that is known.
         auth: Tells what adds credentials to requests, unless an option does.
         transport_for: Tells what requests to a URL are sent with; credentials ask for theirs with it.
         retry: See `ResilientClient`, as for the others.
@@ -112,7 +124,7 @@ class Sender:
         *,
         name: str,
         base_url: Callable[[], httpx.URL] = httpx.URL,
-        cookies: Callable[[], httpx.Cookies] = httpx.Cookies,
+        cookies: Callable[[], httpx.Cookies] | None = None,
         auth: Callable[[], object] = lambda: None,
         transport_for: Callable[[httpx.URL], httpx.AsyncBaseTransport] | None = None,
         retry: Retry | DefaultPolicy | None = DEFAULT,
@@ -240,7 +252,7 @@ class Sender:
         if call.answer is not None:
             call.new_cookies |= cookies_set_by(call.answer.response)
             await call.drop_answer()
-        if call.new_cookies:
+        if call.new_cookies and self._cookies is not None:
             renew_cookies(copy, call.new_cookies, self._cookies())
         return copy
 

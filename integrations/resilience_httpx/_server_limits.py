@@ -25,6 +25,7 @@ from resilience import RateLimitExceededError, _arguments, _clock, _deadline, _e
 from resilience._by_identity import ByIdentity
 from resilience._keys import KeyTable
 from resilience._policy import switch
+from resilience_httpx._auth import CREDENTIAL_HEADERS, OriginAuth
 from resilience_httpx._call import current
 from resilience_httpx._origins import origin_of
 from resilience_httpx._packages import httpx
@@ -280,7 +281,9 @@ def _credentials(request: httpx.Request) -> str:
     """Return what tells the credentials of a request from others, without telling them."""
     call = current.get(None)
     auth = None if call is None else call.auth
-    shown = [f"{name}:{request.headers[name]}" for name in _CREDENTIALS if name in request.headers]
+    added = () if auth is None else _headers_added_by(auth, request)
+    names = [name for name in _CREDENTIALS if name in request.headers and name not in added]
+    shown = [f"{name}:{request.headers[name]}" for name in names]
     shown.append(request.url.userinfo.decode("ascii"))
     if isinstance(auth, tuple):
         shown.append(repr(cast("tuple[object, ...]", auth)))
@@ -290,3 +293,9 @@ def _credentials(request: httpx.Request) -> str:
     if shown == [""]:
         return ""
     return hashlib.sha256("\n".join(shown).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _headers_added_by(auth: object, request: httpx.Request) -> list[str]:
+    """Return the headers that an earlier call with the same request has left in it."""
+    ours = [name.lower() for name in request.extensions.get(CREDENTIAL_HEADERS, ())]
+    return ours if isinstance(auth, OriginAuth) else [*ours, "authorization"]

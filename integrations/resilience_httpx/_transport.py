@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from typing import Any, Unpack
 
+from resilience_httpx._auth import drop_strange_credentials
 from resilience_httpx._connections import keep
 from resilience_httpx._packages import AsyncBaseTransport, httpx, package_of
-from resilience_httpx._sender import PolicyOptions, Sender
+from resilience_httpx._sender import PolicyOptions, Sender, check_options
 
 
 class ResilientTransport(AsyncBaseTransport):
@@ -42,6 +43,7 @@ class ResilientTransport(AsyncBaseTransport):
     def __init__(self, transport: Any = None, **options: Unpack[PolicyOptions]) -> None:
         if transport is not None and not hasattr(transport, "handle_async_request"):
             raise TypeError(f"transport must be an asynchronous transport, got {transport!r}")
+        check_options("ResilientTransport", options)
         if options.get("cache") is not None:
             raise ValueError("cache must be None: a transport leaves bodies unread; give it to the client")
         self._transport = keep(transport)
@@ -49,6 +51,7 @@ class ResilientTransport(AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request under the policies; the body of its response has not been read."""
+        drop_strange_credentials(request)  # the client's redirects only drop `Authorization`
         return await self._sender.send(request, stream=True, options={})
 
     async def aclose(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import time
 from collections.abc import Generator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast
 
@@ -117,14 +118,21 @@ async def send_webhook(
 
 
 class _Signature(Auth):
-    """Signs each attempt anew, because what took long to deliver would be too old."""
+    """Signs each attempt anew, because what took long to deliver would be too old.
+
+    Each time is later than the one before: to the receiver, two attempts within a second would be the very
+    same message, which it refuses as a replay.
+    """
 
     def __init__(self, webhook: Webhook, message_id: str) -> None:
         self._webhook = webhook
         self._message_id = message_id
+        self._latest = 0
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-        request.headers.update(self._webhook.sign(request.content, message_id=self._message_id))
+        self._latest = max(int(time.time()), self._latest + 1)
+        signed = self._webhook.sign(request.content, message_id=self._message_id, timestamp=self._latest)
+        request.headers.update(signed)
         yield request
 
 

@@ -1,5 +1,6 @@
 """What carries the requests: the same client over the transport of httpx and over aiohttp."""
 
+import asyncio
 import sys
 from typing import Any
 
@@ -7,7 +8,7 @@ import httpx
 import pytest
 
 from resilience_httpx import ResilientClient
-from tests.support.http_server import http_server, reply
+from tests.support.http_server import garbage, hang_up, http_server, never, reply
 
 pytestmark = pytest.mark.real_time
 
@@ -40,6 +41,81 @@ async def test_limits_mean_the_same_for_both() -> None:
                 for _ in range(3):
                     await calls.get("/")
             assert server.connections == 1
+
+
+async def test_h8_2_aiohttp_repeats_no_request_by_itself() -> None:
+    async with http_server() as server:
+        async with ResilientClient(server.url, backend="aiohttp", retry=None) as calls:
+            await calls.get("/")
+            server.script("/", hang_up)
+            with pytest.raises(httpx.TransportError):
+                await calls.put("/", content=b"once")
+        assert [each.body for each in server.received] == [b"", b"once"]
+
+
+async def test_h8_3_what_is_not_http_is_an_error_of_httpx() -> None:
+    async with http_server() as server:
+        async with ResilientClient(server.url, backend="aiohttp", retry=None) as calls:
+            server.script("/", garbage)
+            with pytest.raises(httpx.RemoteProtocolError) as caught:
+                await calls.get("/?token=secret")
+        assert "secret" not in str(caught.value)
+        assert caught.value.request.url.path == "/"
+
+
+async def test_aiohttp_keeps_no_cookies_of_its_own() -> None:
+    async with http_server() as server:
+        server.script("/login", reply(headers={"Set-Cookie": "session=1"}))
+        url = server.url.replace("127.0.0.1", "localhost")  # for an address it would keep none anyway
+        async with ResilientClient(url, backend="aiohttp") as calls:
+            await calls.get("/login")
+            await calls.get("/")
+            calls.cookies.clear()
+            await calls.get("/")
+        assert [each.headers.get("cookie") for each in server.received] == [None, "session=1", None]
+
+
+async def test_aiohttp_sends_urls_as_they_are_written() -> None:
+    path = "/a%2Fb%7e?x=%41%2C%20+c&y[]='"  # a signature may be over this very text
+    async with http_server() as server:
+        for backend in ("httpx", "aiohttp"):
+            async with ResilientClient(server.url.replace("//", "//ada:p%40w@"), backend=backend) as calls:
+                await calls.get(f"{path}#part")
+        assert [each.path for each in server.received] == [path] * 2
+        assert [each.headers["authorization"] for each in server.received] == ["Basic YWRhOnBAdw=="] * 2
+
+
+async def test_no_maximum_of_connections_is_none_for_both() -> None:
+    for backend in ("httpx", "aiohttp"):
+        limits = httpx.Limits(max_connections=None)
+        async with (
+            http_server() as server,
+            ResilientClient(server.url, backend=backend, limits=limits) as calls,
+        ):
+            server.otherwise = never
+            # The default of aiohttp's own is 100.
+            tasks = [asyncio.create_task(calls.get("/")) for _ in range(110)]
+            async with asyncio.timeout(10):
+                while len(server.received) < len(tasks):
+                    await asyncio.sleep(0.01)
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+
+
+async def test_h1_2_a_full_pool_is_told_from_a_server_that_cannot_be_reached() -> None:
+    for backend in ("httpx", "aiohttp"):
+        limits, timeout = httpx.Limits(max_connections=1), httpx.Timeout(30, pool=0.01)
+        options: Any = {"limits": limits, "timeout": timeout, "retry": None, "backend": backend}
+        async with http_server() as server, ResilientClient(server.url, **options) as calls:
+            server.otherwise = never
+            task = asyncio.create_task(calls.get("/"))
+            await server.arrived.wait()
+            for _ in range(7):  # more than open a circuit
+                with pytest.raises(httpx.PoolTimeout):
+                    await calls.get("/")
+            task.cancel()
+            await asyncio.wait([task])
 
 
 def test_t28_bad_input() -> None:

@@ -1,5 +1,6 @@
 """ClientConfig: where values come from, what they make, and how mistakes are told."""
 
+import asyncio
 import inspect
 import json
 import pickle
@@ -21,6 +22,7 @@ from resilience_httpx import (
     ClientConfig,
     ConfigurationError,
     OAuth2ClientCredentials,
+    ResilientClient,
     ResponseCache,
 )
 from resilience_httpx import _config_sections as sections
@@ -47,6 +49,8 @@ bulkhead = {max_concurrent = 3}
 circuit_breaker = {failure_rate = 0.5}
 timeout = 2
 """
+
+LIMITS = ["attempt_timeout", "total_timeout", "timeout"]
 
 YAML = """
 base_url: https://api.example.com
@@ -256,6 +260,144 @@ def test_without_a_prefix_no_variable_counts(monkeypatch: pytest.MonkeyPatch) ->
 def test_a_prefix_is_a_text(prefix: Any) -> None:
     with pytest.raises((ValueError, TypeError), match="prefix must be a string that is not empty"):
         ClientConfig.load(prefix=prefix)
+
+
+FLAGS = [("true", True), ("FALSE", False), ("Yes", True), ("no", False), ("ON", True), ("Off", False)]
+
+
+@pytest.mark.parametrize(("text", "flag"), [*FLAGS, ("1", True), ("0", False), (" true ", True)])
+def test_flags_in_variables(text: str, flag: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ["RAISE_FOR_STATUS", "FOLLOW_REDIRECTS", "RETRY__WRAP", "CACHE__CREDENTIALS"]:
+        monkeypatch.setenv(f"MYAPI_{name}", text)
+    config = ClientConfig.load(prefix="MYAPI_")
+    assert config.raise_for_status is config.follow_redirects is flag
+    assert config.retry is not None
+    assert config.cache is not None
+    assert config.retry.wrap is config.cache.credentials is flag
+
+
+@pytest.mark.parametrize("text", ["false", "FALSE", "Off", "no", "None", "null"])
+def test_what_variables_turn_off(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ["retry", "rate_limit", "circuit_breaker", "cache", *LIMITS]
+    for name in names:
+        monkeypatch.setenv(f"MYAPI_{name.upper()}", text)
+    assert ClientConfig.load(prefix="MYAPI_").arguments() == dict.fromkeys(names)
+
+
+@pytest.mark.parametrize("text", ["false", "OFF", "None"])
+def test_variables_turn_off_time_limits_of_tables(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MYAPI_RATE_LIMIT__RATE", "1")
+    monkeypatch.setenv("MYAPI_RATE_LIMIT__MAX_WAIT", text)
+    monkeypatch.setenv("MYAPI_RETRY__DEADLINE", text)
+    monkeypatch.setenv("MYAPI_CIRCUIT_BREAKER__SLOW_CALL", text)
+    monkeypatch.setenv("MYAPI_TIMEOUT__READ", text)
+    arguments = ClientConfig.load(prefix="MYAPI_").arguments()
+    assert arguments["rate_limit"].config.max_wait is None
+    assert arguments["retry"].config.deadline is None
+    assert arguments["circuit_breaker"].config.slow_call is None
+    assert arguments["timeout"] == (5, None, 5, 5)
+
+
+def test_words_in_variables_are_texts_where_texts_are_meant(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MYAPI_RETRY__NAME", "On")
+    monkeypatch.setenv("MYAPI_HEADERS__X", "off")
+    monkeypatch.setenv("MYAPI_BASIC__USERNAME", "none")
+    monkeypatch.setenv("MYAPI_BASIC__PASSWORD", "1")
+    monkeypatch.setenv("MYAPI_RETRY__ATTEMPTS", "1")
+    config = ClientConfig.load(prefix="MYAPI_")
+    assert config.retry is not None
+    assert (config.retry.name, config.retry.attempts) == ("On", 1)
+    assert config.basic is not None
+    assert config.basic.username == "none"
+    assert set(config.headers.values()) == {"off"}
+
+
+@pytest.mark.parametrize("text", ["false", "off", "none"])
+def test_a_variable_that_turns_a_policy_off_counts_more_than_its_keys(
+    text: str, write: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MYAPI_RETRY", text)
+    monkeypatch.setenv("MYAPI_RETRY__ATTEMPTS", "4")
+    file = write("retry.wait = 1")
+    assert ClientConfig.load(file, prefix="MYAPI_").arguments() == {"retry": None}
+    monkeypatch.delenv("MYAPI_RETRY")
+    config = ClientConfig.load(file, prefix="MYAPI_")
+    assert config.retry is not None
+    assert config.retry.given() == {"attempts": 4, "wait": 1}
+
+
+# --- Equal and shown --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["retry", "circuit_breaker", *LIMITS])
+def test_the_default_is_not_the_same_as_off(name: str) -> None:
+    default, off = ClientConfig(), ClientConfig(**{name: None})
+    assert default != off
+    assert repr(default) != repr(off)
+    assert f"{name}=None" in repr(off)
+    assert f"{name}=None" not in repr(default)
+    assert default.model_dump()[name] != off.model_dump()[name]
+
+
+@pytest.mark.parametrize("name", ["retry", "rate_limit", "circuit_breaker", "bulkhead", "timeout"])
+def test_an_endpoint_without_a_policy_is_not_one_that_turns_it_off(name: str) -> None:
+    default = ClientConfig(endpoints={"/a": {}})
+    off = ClientConfig(endpoints={"/a": {name: False}})
+    assert default != off
+    assert repr(default) != repr(off)
+    assert off == ClientConfig(endpoints={"/a": {name: None}})
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {},
+        {"retry": None, "timeout": None},
+        {"retry": {"attempts": 5}, "timeout": 3, "base_url": "https://h", "headers": {"a": "b"}},
+        {"circuit_breaker": {"failure_rate": 0.5}, "bearer": {"token": "s3cret"}},
+        {"endpoints": {"/a": {"retry": False, "timeout": 2}, "/b": {}}},
+    ],
+)
+async def test_what_it_holds_makes_an_equal_one(values: Any) -> None:
+    config = ClientConfig(**values)
+    again = ClientConfig(**config.model_dump())
+    assert again == config
+    assert repr(again) == repr(config)
+    async with config.client() as one, again.client() as two:
+        assert (one.retry is None) == (two.retry is None) == (values.get("retry", 1) is None)
+        assert one.circuit_breaker is not None
+        assert two.circuit_breaker is not None
+        assert one.timeout == two.timeout
+        assert one.base_url == two.base_url
+    assert config.arguments().get("auth") is None or again.bearer.token.get_secret_value() == "s3cret"
+
+
+async def test_an_endpoint_can_turn_the_policies_of_the_client_off(write: Any) -> None:
+    file = write("""
+        base_url = "https://h"
+        retry = {attempts = 3, wait = 0}
+        rate_limit = {rate = 1, per = 1000, max_wait = 0}
+        circuit_breaker.failure_threshold = 1
+        attempt_timeout = 1
+        [endpoints."POST /orders"]
+        retry = false
+        rate_limit = false
+        circuit_breaker = false
+        bulkhead = false
+        timeout = false
+    """)
+    sent: list[str] = []
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        sent.append(request.url.path)
+        await asyncio.sleep(5)
+        return httpx.Response(503)
+
+    options = {"transport": httpx.MockTransport(answer), "bulkhead": bulkhead(1)}
+    async with ResilientClient(**ClientConfig.load(file).arguments(), **options) as client:
+        answers = await asyncio.gather(*(client.post("/orders") for _ in range(3)))
+    assert [each.status_code for each in answers] == [503] * 3
+    assert sent == ["/orders"] * 3
 
 
 # --- Mistakes ---------------------------------------------------------------------------------------

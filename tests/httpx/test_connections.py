@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from resilience_httpx import ResilientClient, resilient
-from tests.support.http_server import Step, hang_up, http_server, reply
+from tests.support.http_server import Step, drip, hang_up, http_server, reply
 
 pytestmark = pytest.mark.real_time
 
@@ -150,3 +150,33 @@ async def test_a_client_made_resilient_loses_no_connection_either() -> None:
                 task.cancel()
             await asyncio.wait(tasks)
             assert (await calls.get("/")).status_code == 200
+
+
+async def test_a_request_that_is_sent_twice_at_once_is_cancelled_once() -> None:
+    async with http_server() as server, ResilientClient(server.url, **BARE) as calls:
+        go_on = asyncio.Event()
+        server.script("/", drip(go_on), drip(go_on))
+        request = calls.build_request("GET", "/")
+        first, second = (asyncio.create_task(calls.send(request)) for _ in range(2))
+        while len(server.received) < 2:
+            await asyncio.sleep(0.01)
+        first.cancel()
+        await asyncio.wait([first])
+        go_on.set()
+        assert (await second).text == "half"
+        assert_nothing_is_lost(calls)
+
+
+async def test_a_transport_that_was_given_loses_no_connection_either() -> None:
+    async with http_server() as server:
+        for where in ("transport", "mounts"):
+            given: Any = httpx.AsyncHTTPTransport(limits=limits(1))
+            options = {where: given if where == "transport" else {"all://": given}}
+            async with ResilientClient(server.url, **options, **BARE) as calls:
+                tasks = [asyncio.create_task(calls.get("/")) for _ in range(2)]
+                await asyncio.sleep(0)
+                for task in tasks:
+                    task.cancel()
+                await asyncio.wait(tasks)
+                async with asyncio.timeout(5):
+                    assert (await calls.get("/")).status_code == 200

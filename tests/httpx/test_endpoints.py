@@ -1,13 +1,17 @@
 """Endpoints: which pattern a request belongs to."""
 
+import asyncio
 import re
+from typing import Any
 
 import httpx
 import pytest
 
 from resilience import (
     CircuitBreakerOpenError,
+    bulkhead,
     circuit_breaker,
+    fallback,
     rate_limited,
     retry,
     stack,
@@ -83,6 +87,9 @@ def test_the_path_is_the_one_below_the_base_url(base_url: str, url: str, expecte
         ({"GET search": [LIMIT]}, ValueError, "GET search"),
         ({"GET /a b": [LIMIT]}, ValueError, "GET /a b"),
         ({"GET /a?b=1": [LIMIT]}, ValueError, "without the query"),
+        ({"GET /users/{id}": [LIMIT]}, ValueError, "write * for it: 'GET /users/*'"),
+        ({"/users/:id/repos": [LIMIT]}, ValueError, "write * for it: '/users/*/repos'"),
+        ({"/a/<int:id>-{name:path}": [LIMIT]}, ValueError, "write * for it: '/a/*-*'"),
         ({"GET /a": LIMIT}, TypeError, "endpoints['GET /a'] must be a list of policies"),
         ({"GET /a": [3]}, TypeError, "endpoints['GET /a'] must be a list of policies, got 3"),
         ({"GET /a": [LIMIT, rate_limited(2)]}, ValueError, "one rate_limited at most"),
@@ -125,8 +132,6 @@ async def test_a_policy_of_the_same_kind_replaces_the_clients() -> None:
 
 async def test_a_timeout_is_that_of_the_attempt() -> None:
     async def answer(request: httpx.Request) -> httpx.Response:
-        import asyncio
-
         starts.append(asyncio.get_running_loop().time())
         await asyncio.sleep(100)
         raise AssertionError
@@ -190,3 +195,60 @@ async def test_a_stack_that_is_switched_off_is_as_if_not_there() -> None:
         statuses.clear()
         await calls.get("/a", **await_none)
         assert len(statuses) == 3
+
+
+async def test_the_response_of_a_fallback_is_a_whole_one() -> None:
+    def answer(error: Exception, request: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, text=f"{type(error).__name__} {request.url.path}")
+
+    transport = httpx.MockTransport(lambda request: httpx.Response(503))
+    options: dict[str, Any] = {"transport": transport, "retry": None, "raise_for_status": True}
+    async with ResilientClient("https://h", endpoints={"/x": [fallback(answer)]}, **options) as calls:
+        response = await calls.get("/x")
+        assert (response.text, str(response.url)) == ("ServerError /x", "https://h/x")
+        response.raise_for_status()
+    async with ResilientClient("https://h", endpoints={"/x": [fallback([])]}, **options) as calls:
+        with pytest.raises(TypeError, match="the fallback of /x must return a response, got a list"):
+            await calls.get("/x")
+
+
+async def test_a_policy_that_is_off_turns_the_clients_off() -> None:
+    sent: list[str] = []
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        sent.append(request.url.path)
+        await asyncio.sleep(5)
+        return httpx.Response(503)
+
+    policies = [retry(), rate_limited(1), circuit_breaker(1), bulkhead(1), timeout(1)]
+    for policy in policies:
+        policy.enabled = False
+    async with ResilientClient(
+        "https://h",
+        transport=httpx.MockTransport(answer),
+        retry=retry(attempts=3, wait=0),
+        rate_limit=rate_limited(1, per=1000, max_wait=0),
+        circuit_breaker=circuit_breaker(1),
+        bulkhead=bulkhead(1),
+        attempt_timeout=1,
+        endpoints={"POST /orders": policies},
+    ) as calls:
+        answers = await asyncio.gather(*(calls.post("/orders") for _ in range(3)))
+    assert [each.status_code for each in answers] == [503] * 3
+    assert sent == ["/orders"] * 3
+
+
+async def test_one_attempt_turns_the_clients_retry_off() -> None:
+    sent: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        sent.append(request.url.path)
+        return httpx.Response(503)
+
+    async with ResilientClient(
+        "https://h",
+        transport=httpx.MockTransport(answer),
+        endpoints={"/a": [retry(attempts=1)]},
+    ) as calls:
+        assert (await calls.get("/a")).status_code == 503
+    assert sent == ["/a"]

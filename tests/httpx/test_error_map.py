@@ -245,6 +245,7 @@ class NeedsMoreError(StatusError):
         ({200: MissingError}, ValueError, "400 to 599.*got 200"),
         ({600: MissingError}, ValueError, "got 600"),
         ({True: MissingError}, TypeError, "got True"),
+        ({"404": MissingError}, ValueError, "the number 404, got '404'"),
         ({"": MissingError}, ValueError, "error_map must be a string that is not empty"),
         ({(404,): MissingError}, TypeError, "pairs of both"),
         ({("a", 404): MissingError}, TypeError, "pairs of both"),

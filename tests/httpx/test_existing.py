@@ -74,4 +74,6 @@ def test_t28_bad_input() -> None:
     client = httpx.AsyncClient()
     with pytest.raises(TypeError, match="retry must be"):
         resilient(client, retry=3)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="auth is no argument of resilient; those are retry"):
+        resilient(client, auth=("a", "b"))
     assert type(client) is httpx.AsyncClient

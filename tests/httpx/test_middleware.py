@@ -2,6 +2,9 @@
 
 import asyncio
 import contextlib
+import json
+import subprocess
+import sys
 from typing import Any
 
 import httpx
@@ -285,6 +288,37 @@ def lines() -> Any:
     )
     yield found
     logger.remove(sink)
+
+
+async def test_an_expected_status_is_no_error_whoever_raises_it(lines: list[str]) -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(int(request.url.path[1:]))
+
+    options: dict[str, Any] = {"retry": None, "raise_for_status": True, "middleware": [log_requests()]}
+    async with client(answer, **options) as calls:
+        for path in ("404", "503"):
+            with pytest.raises(httpx.HTTPStatusError):
+                await calls.get(f"/{path}")
+    assert [line.split()[0] for line in lines] == ["DEBUG", "WARNING", "DEBUG", "ERROR"]
+
+
+@pytest.mark.real_time
+def test_the_log_of_requests_is_part_of_ours() -> None:
+    code = (
+        "import asyncio, httpx\n"
+        "from resilience import setup_logging\n"
+        "from resilience_httpx import ResilientClient, log_requests\n"
+        "setup_logging('INFO', json=True)\n"
+        "async def main():\n"
+        "    transport = httpx.MockTransport(lambda request: httpx.Response(204))\n"
+        "    async with ResilientClient(transport=transport, middleware=[log_requests()]) as client:\n"
+        "        await client.get('https://h/x?key=secret')\n"
+        "asyncio.run(main())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    (line,) = map(json.loads, done.stderr.splitlines())
+    assert (line["level"], line["event"], line["status"]) == ("INFO", "request.answered", 204)
+    assert (line["method"], line["url"]) == ("GET", "https://h/x")
 
 
 async def test_h6_2_the_log_has_no_secrets(lines: list[str]) -> None:

@@ -300,6 +300,14 @@ async def test_h6_3_the_key_is_method_and_normalised_url() -> None:
         assert len(site.requests) == 6
 
 
+async def test_h6_3_hosts_at_one_address_are_told_apart() -> None:
+    async with client(site := Site(cache_control="max-age=60")) as calls:
+        hosts = ["a.example", "b.example", "a.example"]
+        answers = [(await calls.get("/", headers={"Host": host})).text for host in hosts]
+        assert answers == ["no 1", "no 2", "no 1"]
+        assert len(site.requests) == 2
+
+
 async def test_the_response_is_each_callers_own() -> None:
     async with client(Site(cache_control="max-age=60", content_type="application/json")) as calls:
         await calls.get("/a")

@@ -306,6 +306,16 @@ async def test_h4_5_credentials_are_apart_and_not_shown() -> None:
     assert "wrong-key" not in f"{limits.snapshot()}{limits!r}{limits._table._states}"
 
 
+@pytest.mark.parametrize("auth", [BearerAuth("t"), ("user", "password")], ids=["ours", "httpx"])
+async def test_h4_5_a_request_that_is_sent_once_more_has_the_same_credentials(auth: Any) -> None:
+    api = Api([httpx.Response(429, headers=TOO_MANY)])
+    async with client(api, auth=auth) as calls:
+        request = calls.build_request("GET", "/")
+        await calls.send(request)
+        await calls.send(request)
+    assert api.times[1] >= 10
+
+
 async def test_h4_5_keys_in_headers_are_apart() -> None:
     for name in ("Authorization", "X-API-Key"):
         api = Api([httpx.Response(429, headers=TOO_MANY)])

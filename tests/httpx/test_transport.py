@@ -7,9 +7,9 @@ import httpx
 import pytest
 
 from resilience import CallTimeoutError, circuit_breaker, rate_limited, retry
-from resilience_httpx import ResilientTransport
+from resilience_httpx import APIKeyAuth, ResilientTransport
 from tests.support.http_api import Api
-from tests.support.http_server import http_server, reply
+from tests.support.http_server import http_server, redirect, reply
 from tests.support.virtual_time import now
 
 
@@ -103,3 +103,32 @@ def test_t28_bad_input() -> None:
         ResilientTransport("http")
     with pytest.raises(TypeError, match="retry must be"):
         ResilientTransport(retry=3)  # type: ignore[arg-type]
+    for name in ("auth", "verify", "base_url", "name"):
+        with pytest.raises(TypeError, match=f"{name} is no argument of ResilientTransport"):
+            ResilientTransport(**{name: "x"})
+
+
+@pytest.mark.real_time
+async def test_another_attempt_keeps_the_cookies_that_the_client_put_in() -> None:
+    async with http_server() as server:
+        server.script("/", reply(503, {"Set-Cookie": "session=2"}))
+        transport = ResilientTransport(retry=retry(wait=0))
+        cookies = {"session": "1", "other": "1"}
+        async with httpx.AsyncClient(base_url=server.url, transport=transport, cookies=cookies) as calls:
+            await calls.get("/")
+        assert [each.headers.get("cookie") for each in server.received] == ["session=1; other=1"] * 2
+
+
+@pytest.mark.real_time
+async def test_h6_1_a_redirect_to_another_origin_loses_the_credentials() -> None:
+    async with http_server() as here, http_server() as there:
+        here.script("/near", redirect("/far"))
+        here.script("/far", redirect(f"{there.url}/final"))
+        there.script("/final", reply(503), redirect(f"{here.url}/back"))
+        transport = ResilientTransport(retry=retry(wait=0))
+        options: Any = {"transport": transport, "auth": APIKeyAuth("k"), "follow_redirects": True}
+        async with httpx.AsyncClient(base_url=here.url, **options) as calls:
+            await calls.get("/near")
+        sent = [(each.path, each.headers.get("x-api-key")) for each in here.received]
+        assert sent == [("/near", "k"), ("/far", "k"), ("/back", None)]
+        assert [each.headers.get("x-api-key") for each in there.received] == [None, None]

@@ -519,6 +519,21 @@ async def test_h6_6_every_attempt_has_the_same_id_and_a_fresh_signature(
     }
 
 
+async def test_h6_6_a_second_attempt_in_the_same_second_is_no_replay(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("resilience_httpx._webhooks.time.time", lambda: NOW)
+    ours = standard()
+    statuses = iter([503, 503, 200])
+
+    def receive(request: httpx.Request) -> httpx.Response:
+        ours.verify(request.content, request.headers)  # as a receiver that remembers what came
+        return httpx.Response(next(statuses))
+
+    async with client(receive, retry=retry(attempts=3, wait=0)) as calls:
+        assert (await send_webhook(calls, "https://hook/", {}, standard())).status_code == 200
+
+
 @pytest.mark.parametrize("status", [200, 201, 202, 204, 299])
 async def test_h6_6_2xx_is_success(status: int) -> None:
     async with client(Receiver(status)) as calls:
