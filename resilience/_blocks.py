@@ -9,7 +9,7 @@ an exit gives back what the last block took that is open; the block that took it
 from __future__ import annotations
 
 from contextvars import ContextVar
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 
@@ -40,10 +40,10 @@ class Blocks(Generic[T]):
         around = _around.get()
         for block in reversed(around):
             if block.among is self._taken:
-                taken = self._taken.pop(block, _NOTHING)
+                taken: T = self._taken.pop(block, _NOTHING)
                 if taken is not _NOTHING:
                     _around.set(_still_open(around))
-                    return cast("T", taken)
+                    return taken
         try:
             return self._taken.popitem()[1]
         except KeyError:
@@ -64,7 +64,7 @@ def _still_open(blocks: tuple[_Block, ...]) -> tuple[_Block, ...]:
     return tuple([each for each in blocks if each in each.among]) if blocks else blocks
 
 
-_NOTHING = object()
+_NOTHING: Any = object()
 
 # The open blocks around the running code, innermost last.
 _around: ContextVar[tuple[_Block, ...]] = ContextVar("resilience_blocks", default=())

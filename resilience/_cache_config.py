@@ -107,7 +107,8 @@ def tag_names(name: str, value: object) -> tuple[str, ...]:
     if isinstance(value, str):
         return (value,)
     if isinstance(value, Iterable):
-        names = list(cast("Iterable[object]", value))
-        if all(isinstance(each, str) for each in names):
-            return tuple(dict.fromkeys(cast("list[str]", names)))
+        items = list(cast("Iterable[object]", value))
+        names = [each for each in items if isinstance(each, str)]
+        if len(names) == len(items):
+            return tuple(dict.fromkeys(names))
     raise TypeError(f"{name} must be a string or several, got {value!r}")

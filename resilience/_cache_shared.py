@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol, cast, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from resilience import _clock
 from resilience._cache_store import Entry, Rest, Store, TagIndex
@@ -95,6 +95,8 @@ class SharedStore(Store):
 
     is_shared = True
 
+    # Keys and tags are text here, which the types of other stores do not promise: hence `Any`.
+
     def __init__(self, store: CacheStore, maxsize: int, window: float, early_refresh: float) -> None:
         super().__init__()
         self._store = store
@@ -104,10 +106,10 @@ class SharedStore(Store):
         self.at_hand = dict[Hashable, Entry]()
         self.touch = self.at_hand.get
 
-    async def read(self, key: Hashable) -> Entry | None:
+    async def read(self, key: Any) -> Entry | None:
         """Return the entry of a key, its time converted to this process's clock."""
         asked_at = _clock.monotonic()  # before asking, as the answer is under way for a while
-        found = await self._store.get(cast("str", key))
+        found = await self._store.get(key)
         if found is None:
             return None
         self._remember_tags(key, found.tags)
@@ -125,8 +127,8 @@ class SharedStore(Store):
         """Store an entry, unless it is no longer wanted before or after that."""
         if not is_wanted():
             return 0
-        name = cast("str", entry.key)
-        tags = cast("tuple[str, ...]", entry.tags)
+        name: Any = entry.key
+        tags: Any = entry.tags
         left = entry.expires_at - _clock.monotonic()
         self._remember_tags(name, tags)
         await self._store.set(name, CacheEntry(entry.value, left, left + self._window, tags, entry.took))
@@ -134,9 +136,9 @@ class SharedStore(Store):
             await self._store.delete(name)
         return 0
 
-    def drop(self, keys: Iterable[Hashable]) -> Rest:
+    def drop(self, keys: Iterable[Any]) -> Rest:
         with self.lock:
-            names = cast("list[str]", list(keys))
+            names = list(keys)
             for name in names:
                 self._tags.remove(name)
         return Rest(*(partial(self._store.delete, name) for name in names))

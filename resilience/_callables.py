@@ -21,9 +21,7 @@ def as_async(function: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R]]:
     """
     if not callable(function):
         raise TypeError(f"only async callables can be decorated, got {function!r}")
-    target: Any = function
-    while isinstance(target, functools.partial):
-        target = target.func
+    target = _innermost(function)
     if not isinstance(target, FunctionType) and not inspect.ismethod(target):
         # An object with `__call__`, or a C function. A class is one too, but its call makes an instance.
         if inspect.iscoroutinefunction(target):
@@ -101,13 +99,13 @@ def look_like(wrapper: Callable[..., object], function: Callable[..., object]) -
         functools.update_wrapper(wrapper, function)
         return
     # The attributes of an object with `__call__` are its state, not ours to copy.
-    functools.update_wrapper(wrapper, cast("Any", _innermost(function)), updated=())
+    functools.update_wrapper(wrapper, _innermost(function), updated=())
     wrapper.__qualname__ = qualified_name(function)
     wrapper.__name__ = wrapper.__qualname__.rpartition(".")[2]
     cast("Any", wrapper).__wrapped__ = function
 
 
-def _innermost(function: object) -> object:
+def _innermost(function: Any) -> Any:
     while isinstance(function, functools.partial):
-        function = cast("object", function.func)
+        function = function.func
     return function

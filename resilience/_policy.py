@@ -191,8 +191,9 @@ def decorate(
 ) -> Callable[P, CoroutineType[Any, Any, R]]:
     """Build the wrapper of a function, make it look like the function, and remember its policies."""
     if is_descriptor(function):  # a decorator above @classmethod or @staticmethod
-        inner: Any = decorate(cast("Any", function).__func__, added, cast("Any", wrap), use, check=check)
-        return cast("Callable[P, CoroutineType[Any, Any, R]]", cast("Any", type(function))(inner))
+        decorated: Callable[P, CoroutineType[Any, Any, R]]
+        decorated = _decorate_inside(function, added, wrap, use, check=check)
+        return decorated
     target = as_async(function)
     if check:
         _check_order(added, function)
@@ -204,20 +205,26 @@ def decorate(
     return cast("Callable[P, CoroutineType[Any, Any, R]]", wrapper)
 
 
+def _decorate_inside(
+    descriptor: Any, added: Sequence[Policy], wrap: Callable[[Any, str], Any], use: str, *, check: bool
+) -> Any:
+    inner: Any = decorate(descriptor.__func__, added, wrap, use, check=check)
+    return type(descriptor)(inner)
+
+
 def guarded_function(function: Callable[..., object]) -> Callable[..., object]:
     """Return what the layers of a stack, while they are put around a function, are put around.
 
     A layer is new at each use, so it cannot stand for the function; a decorated function can.
     """
-    layer: Any = function
+    layer: Callable[..., object] | None = function
     while (
         isinstance(layer, FunctionType)
         and layer not in _applied
-        and hasattr(layer, "__wrapped__")
         and _is_ours(layer.__globals__.get("__name__", ""))
     ):
-        layer = cast("Any", layer).__wrapped__
-    return cast("Callable[..., object]", layer)
+        function, layer = layer, getattr(layer, "__wrapped__", None)
+    return function if layer is None else layer
 
 
 def _check_order(added: Sequence[Policy], function: Callable[..., object]) -> None:

@@ -7,10 +7,17 @@ call them, with a call state that is stamped from our clock.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 import tenacity
 from tenacity import AsyncRetrying, Future, RetryCallState
+
+_asynchronous: Any = getattr(tenacity, "asyncio", tenacity)  # its own since tenacity 9
+_EXCEPTIONS_ONLY: list[Any] = [
+    tenacity.retry_if_exception.__call__,
+    tenacity.retry_if_exception_cause_type.__call__,
+    _asynchronous.retry_if_exception.__call__,
+]
 
 
 class _MadeWhenRead:
@@ -110,15 +117,14 @@ class Outcome(Future):
         return self._condition
 
 
-def asks_about_results(strategy: Any) -> bool:
+def asks_about_results(strategy: object) -> bool:
     """Whether a ``retry`` strategy may want another attempt after one that returned."""
     if strategy is tenacity.retry_never:
         return False
     parts: tuple[Any, ...] | None = getattr(strategy, "retries", None)
     if parts is not None:
         return any(asks_about_results(each) for each in parts)
-    kind: Any = cast("object", type(strategy))
-    return kind.__call__ not in _EXCEPTIONS_ONLY
+    return type(strategy).__call__ not in _EXCEPTIONS_ONLY
 
 
 def exception_types_of(strategy: Any) -> tuple[type[BaseException], ...]:
@@ -126,18 +132,5 @@ def exception_types_of(strategy: Any) -> tuple[type[BaseException], ...]:
     parts: tuple[Any, ...] | None = getattr(strategy, "retries", None)
     if parts is not None:
         return tuple(each for part in parts for each in exception_types_of(part))
-    named: Any = getattr(strategy, "exception_types", ())
-    return cast("tuple[type[BaseException], ...]", named if isinstance(named, tuple) else (named,))
-
-
-def _exceptions_only() -> list[Any]:
-    asynchronous: Any = getattr(tenacity, "asyncio", tenacity)  # its own since tenacity 9
-    kinds: list[Any] = [
-        tenacity.retry_if_exception,
-        tenacity.retry_if_exception_cause_type,
-        asynchronous.retry_if_exception,
-    ]
-    return [kind.__call__ for kind in kinds]
-
-
-_EXCEPTIONS_ONLY = _exceptions_only()
+    named: tuple[type[BaseException], ...] | type[BaseException] = getattr(strategy, "exception_types", ())
+    return named if isinstance(named, tuple) else (named,)

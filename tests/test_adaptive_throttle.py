@@ -464,6 +464,22 @@ async def test_the_handle_of_a_key_calls_under_it() -> None:
         await throttle.at("a").call(print)  # type: ignore[arg-type]
 
 
+async def test_the_handle_of_a_key_passes_the_arguments_on_under_the_name_of_the_function() -> None:
+    handle = adaptive_throttle(minimum_calls=1, random=never, key=lambda host: host).at("a")
+
+    async def work(*args: int, **kwargs: int) -> object:
+        return args, kwargs
+
+    async def fail() -> None:
+        raise OSError
+
+    assert await handle.call(work, 1, 2, b=3) == ((1, 2), {"b": 3})
+    assert await outcomes(handle.call, 2, fail) == ["OSError", "OSError"]
+    with pytest.raises(ThrottledError) as caught:
+        await handle.call(work)
+    assert caught.value.policy == work.__qualname__
+
+
 async def test_falsy_keys_are_keys() -> None:
     throttle = adaptive_throttle(minimum_calls=1, random=never, key=lambda key: key)
 
@@ -503,7 +519,7 @@ async def test_b16_eviction_forgives_no_failure_and_loses_no_running_call() -> N
 
 
 async def test_at_needs_a_key_that_is_hashable() -> None:
-    with pytest.raises(TypeError, match=r"at\(\) is for a throttle with key="):
+    with pytest.raises(TypeError, match=r"^at\(\) is for a throttle with key=.* all calls$"):
         adaptive_throttle().at("a")
     with pytest.raises(TypeError, match="unhashable"):
         adaptive_throttle(key=lambda: 1).at([])

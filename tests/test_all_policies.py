@@ -115,6 +115,22 @@ async def test_methods_partials_and_call(make: Callable[[], Policy]) -> None:
 
 
 @every_policy
+async def test_the_arguments_arrive_as_they_were_given(make: Callable[[], Policy]) -> None:
+    async def show(*args: object, **kwargs: object) -> object:
+        return args, kwargs
+
+    policy = make()
+    decorated = policy(show)
+    expected = ((1, None), {"steps": 2, "key": None})
+    assert await decorated(1, None, steps=2, key=None) == expected
+    assert await policy.call(show, 1, None, steps=2, key=None) == expected
+    with inactive():
+        assert await decorated(1, None, steps=2, key=None) == expected
+    policy.enabled = False
+    assert await decorated(1, None, steps=2, key=None) == expected
+
+
+@every_policy
 async def test_switched_off_the_function_runs_alone(make: Callable[[], Policy]) -> None:
     policy = make()
     calls: list[int] = []

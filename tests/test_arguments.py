@@ -22,6 +22,9 @@ def test_what_is_allowed_is_returned() -> None:
     assert _arguments.exception_types("x", ValueError) == (ValueError,)
     assert _arguments.exception_types("x", (KeyError, OSError)) == (KeyError, OSError)
     assert _arguments.instance("x", 1, int, "an int") == 1
+    assert _arguments.finite("x", -2.5) == -2.5
+    assert _arguments.optional(_arguments.whole, "x", None) is None
+    assert _arguments.optional(_arguments.whole, "x", 3) == 3
 
 
 async def coroutine() -> None:
@@ -37,6 +40,8 @@ class Asynchronous:
 
 @pytest.mark.parametrize("value", NOT_NUMBERS)
 def test_wrong_types(value: Any) -> None:
+    with pytest.raises(TypeError, match="^x must be a finite number, got"):
+        _arguments.finite("x", value)
     for check in (_arguments.seconds, _arguments.number, _arguments.fraction, _arguments.whole):
         with pytest.raises(TypeError, match="x must be .*, got"):
             check("x", value)
@@ -49,6 +54,10 @@ def test_wrong_types(value: Any) -> None:
         (lambda: _arguments.seconds("x", 0, above_zero=True), "x must be seconds .* above 0, got 0"),
         (lambda: _arguments.seconds("x", float("inf")), "x must be seconds .* got inf"),
         (lambda: _arguments.number("x", float("nan")), "x must be a number of 0 or more, got nan"),
+        (lambda: _arguments.number("x", 10**400), "x must be a number of 0 or more, got 1000"),
+        (lambda: _arguments.finite("x", -(10**400)), "x must be a finite number, got -1000"),
+        (lambda: _arguments.finite("x", float("-inf")), "x must be a finite number, got -inf"),
+        (lambda: _arguments.optional(_arguments.whole, "x", 0), "x must be a whole number .*, got 0"),
         (lambda: _arguments.fraction("x", 1.1), "x must be a number of 0 or more and at most 1, got 1.1"),
         (
             lambda: _arguments.fraction("x", 0, above_zero=True),

@@ -52,7 +52,7 @@ async def test_an_exit_in_another_context_takes_the_last_block_and_each_is_taken
     blocks.enter("own")
     assert elsewhere(blocks) == "own"
     assert blocks.leave() == "foreign"
-    with pytest.raises(RuntimeError, match="that was not open"):
+    with pytest.raises(RuntimeError, match="^an `async with` block ended that was not open$"):
         blocks.leave()
 
 

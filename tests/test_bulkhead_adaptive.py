@@ -14,7 +14,7 @@ from resilience import (
 )
 from resilience._bulkhead_slots import FixedLimit
 from tests.support.bulkheads import Work, cancel, start
-from tests.support.virtual_time import settle
+from tests.support.virtual_time import advance, settle
 
 
 @pytest.fixture
@@ -153,7 +153,11 @@ async def test_a_reset_that_raises_the_limit_lets_those_in_who_wait(
     tasks = [start(policy(work), name) for name in "abcd"]
     await settle()
     assert work.running == ["a"]
+    advance(5)
     policy.reset()
     await settle()
     assert work.running == ["a", "b", "c"]
+    advance(1)
+    await work.end("b")
+    assert states[-1].records == [(5.0, 6.0, 2, False)], "it began when it was let in"
     await cancel(*tasks)

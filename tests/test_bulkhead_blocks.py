@@ -59,6 +59,21 @@ async def test_a_block_waits_its_turn_and_its_priority_counts() -> None:
     free(policy)
 
 
+async def test_a_block_tells_its_priority_and_the_name_of_the_policy(events: list[Event]) -> None:
+    policy = bulkhead(1, max_queue=1, priority=Priority.HIGH, name="db")
+    async with policy:
+        waiting = start(policy.__aenter__)
+        await settle()
+        with pytest.raises(BulkheadFullError) as caught:
+            await policy.__aenter__()
+        assert caught.value.policy == "db"
+        await cancel(waiting)
+    assert [(event.kind, event.name, event.attributes["priority"]) for event in events] == [
+        ("bulkhead.queued", "db", "high"),
+        ("bulkhead.rejected", "db", "high"),
+    ]
+
+
 async def test_a_block_does_not_ask_a_priority_function(events: list[Event]) -> None:
     policy = bulkhead(1, max_queue=1, priority=lambda name: Priority.BULK)
     async with policy:

@@ -98,11 +98,28 @@ async def test_the_handle_of_a_key_calls_and_guards_blocks() -> None:
     free(policy)
 
 
+async def test_the_handle_of_a_key_passes_the_arguments_on_under_the_name_of_the_function(
+    work: Work,
+) -> None:
+    handle = bulkhead(1, key=lambda name: name).at("a")
+
+    async def call(*args: int, **kwargs: int) -> object:
+        return args, kwargs
+
+    assert await handle.call(call, 1, 2, b=3) == ((1, 2), {"b": 3})
+    running = start(handle.call, work, "a")
+    await settle()
+    with pytest.raises(BulkheadFullError) as caught:
+        await handle.call(call)
+    assert caught.value.policy == call.__qualname__
+    await cancel(running)
+
+
 async def test_with_keys_a_block_names_at_and_without_keys_there_is_no_at() -> None:
-    with pytest.raises(TypeError, match=r"write `async with bulkhead\.at\(key\):` instead"):
+    with pytest.raises(TypeError, match=r"^this .* write `async with bulkhead\.at\(key\):` instead$"):
         async with bulkhead(1, key=lambda: 1):
             raise AssertionError
-    with pytest.raises(TypeError, match=r"at\(\) is for a bulkhead with key="):
+    with pytest.raises(TypeError, match=r"^at\(\) is for a bulkhead with key=.* all calls$"):
         bulkhead(1).at("a")
     with pytest.raises(TypeError, match="unhashable"):
         bulkhead(1, key=lambda: 1).at([])

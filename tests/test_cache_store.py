@@ -180,6 +180,12 @@ async def test_an_entry_that_grows_may_drive_itself_out_first() -> None:
     assert policy.info().size == 1
 
 
+@pytest.mark.parametrize("store", [{}, "memory", 5])
+def test_what_is_no_place_for_entries_is_told(store: Any) -> None:
+    with pytest.raises(TypeError, match=r"^store must be a cachetools\.Cache or an async CacheStore, got "):
+        cached(store=store)
+
+
 async def test_a_container_without_room_keeps_nothing() -> None:
     policy, load, _ = counting(store=cachetools.LRUCache(0))
     assert [await load(), await load()] == [1, 2]
@@ -206,6 +212,41 @@ async def test_a_container_that_refuses_a_value_by_its_time() -> None:
     policy, load, _ = counting(store=container)
     assert [await load("a"), await load("a"), await load("a")] == [1, 2, 2]
     assert policy.info().size == 1
+
+
+async def test_a_container_that_refuses_a_new_value_forgets_the_old_one() -> None:
+    container: Any = cachetools.TLRUCache(10, lambda key, value, now: now + (1000 if value == 1 else -1))
+    policy, load, _ = counting(store=container, ttl=10)
+    assert await load("a") == 1
+    advance(10)
+    assert await load("a") == 2
+    assert policy.info().size == len(policy._store._entries) == 0
+
+
+async def test_what_the_owner_deletes_is_forgotten_with_the_next_change() -> None:
+    container: Any = cachetools.LRUCache(10)
+    policy, load, _ = counting(store=container)
+    for key in range(5):
+        await load(key)
+    container.popitem()
+    del container[next(key for key, value in container.items() if value == 4)]
+    await load("new")
+    assert policy.info().size == len(policy._store._entries) == len(container) == 4
+
+
+async def test_an_entry_may_fill_the_container_and_drive_out_all_others() -> None:
+    policy = cached(store=cachetools.LRUCache(10, getsizeof=len))
+    sizes = {"a": 4, "b": 4, "c": 10}
+
+    @policy
+    async def load(key: str) -> str:
+        return key * sizes[key]
+
+    for key in sizes:
+        await load(key)
+    assert (policy.info().size, policy.info().evictions) == (1, 2)
+    await load("c")
+    assert policy.info().hits == 1
 
 
 async def test_the_owner_may_empty_the_container() -> None:

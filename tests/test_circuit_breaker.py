@@ -883,6 +883,33 @@ async def test_t14_a_block_behaves_like_the_decorator(service):
     assert breaker.state is CircuitState.CLOSED
 
 
+async def test_t14_blocks_are_timed_and_tell_what_they_change_like_calls(service, events):
+    breaker = circuit_breaker(
+        failure_rate=1.0, slow_call=2, window=2, minimum_calls=2, recovery_timeout=10, name="api"
+    )
+
+    async def block(service):
+        async with breaker:
+            await service()
+
+    service.takes = 2
+    await block(service)
+    assert breaker.snapshot()["slow_calls"] == 1
+    service.answer = DownError
+    with pytest.raises(DownError):
+        await block(service)
+    assert breaker.state is CircuitState.OPEN
+    advance(10)
+    await block(Service())
+    assert breaker.state is CircuitState.CLOSED
+    assert [(event.kind.partition(".")[2], event.name) for event in events] == [
+        ("opened", "api"),
+        ("half_opened", "api"),
+        ("closed", "api"),
+    ]
+    assert events[0].attributes["reason"] == "slow_call_rate"
+
+
 async def test_t14_blocks_nest_and_overlap():
     breaker = circuit_breaker(failure_threshold=1, half_open_calls=2)
     other = circuit_breaker(failure_threshold=1)
@@ -1103,6 +1130,33 @@ async def test_the_handle_of_a_key(service, events):
     assert {event.name for event in events} == {"api"}
 
 
+async def test_the_handle_of_a_key_passes_the_arguments_on_under_the_name_of_the_function():
+    handle = circuit_breaker(failure_threshold=1, key=lambda key: key).at("k")
+
+    async def work(*args, **kwargs):
+        return args, kwargs
+
+    assert await handle.call(work, 1, 2, b=3) == ((1, 2), {"b": 3})
+    await fail(handle)
+    with pytest.raises(CircuitBreakerOpenError) as caught:
+        await handle.call(work)
+    assert caught.value.policy == work.__qualname__
+
+
+async def test_a_block_of_a_key_counts_for_that_key_alone():
+    breaker = circuit_breaker(failure_threshold=1, key=lambda key: key, name="api")
+    with pytest.raises(DownError):
+        async with breaker.at("down"):
+            raise DownError
+    assert breaker.at("down").state is CircuitState.OPEN
+    async with breaker.at("other"), breaker.at(None):
+        pass
+    with pytest.raises(CircuitBreakerOpenError) as caught:
+        async with breaker.at("down"):
+            raise AssertionError
+    assert (caught.value.policy, caught.value.retry_after) == ("api", 30)
+
+
 async def test_commands_on_the_policy_act_on_all_keys_also_later_ones():
     breaker = circuit_breaker(failure_threshold=1, key=lambda key: key, max_keys=3)
     await succeed(breaker.at("old"))
@@ -1174,7 +1228,7 @@ async def test_b17_keys_are_in_no_event(events):
 
 async def test_a_block_of_a_keyed_breaker_names_at():
     breaker = circuit_breaker(key=lambda: "key")
-    with pytest.raises(TypeError, match=r"breaker\.at\(key\)"):
+    with pytest.raises(TypeError, match=r"^this .* circuit per key: write .*breaker\.at\(key\):` instead$"):
         async with breaker:
             pass
 
@@ -1667,6 +1721,22 @@ def test_a_call_collected_under_the_lock_gives_its_permit_back():
     loop.close()
     circuit = breaker._circuits._keyed.peek("key")
     assert circuit.in_flight == 0
+
+
+@pytest.mark.skipif(not _breaker_state.HAS_GIL, reason="builds without the GIL always lock")
+@pytest.mark.parametrize("window", [100, timedelta(hours=1)])
+@pytest.mark.parametrize(
+    "arguments", [{}, {"failure_rate": 0.5}, {"failure_threshold": 5, "failure_rate": 0.5}]
+)
+async def test_successes_of_a_closed_circuit_take_no_lock(arguments, window, service, monkeypatch):
+    breaker = circuit_breaker(window=window, **arguments)
+    guarded = breaker(service)
+    await guarded()
+    with monkeypatch.context() as patch:
+        patch.setattr(breaker._circuits, "_lock", None)
+        assert [await guarded() for _ in range(5)] == ["ok"] * 5
+    if "failure_rate" in arguments:
+        assert breaker.snapshot()["calls"] == breaker.snapshot()["outcomes"]["success"] == 6
 
 
 async def test_t17_the_lock_is_not_held_during_a_call(service):

@@ -80,11 +80,37 @@ def test_every_error_can_be_pickled_and_copied(error: ResilienceError) -> None:
             "retry_exhausted",
             {"attempts": 3, "elapsed": 1.2},
         ),
+        (
+            RetryExhaustedError(code="mine", details={"elapsed": 2}),
+            "gave up after 0 attempts in 0 s",
+            "mine",
+            {"attempts": 0, "elapsed": 2},
+        ),
     ],
 )
 def test_texts_codes_and_details(error: ResilienceError, text: str, code: str, details: object) -> None:
     assert (str(error), error.message, error.code, error.details) == (text, text, code, details)
     assert repr(error) == f"{type(error).__name__}({text!r})"
+
+
+def test_all_arguments_may_be_left_out_and_all_are_kept() -> None:
+    plain, rejected = ResilienceError(), RejectedError()
+    assert (plain.args, str(plain), plain.code, plain.details) == (
+        ("",),
+        "resilience error",
+        "resilience_error",
+        {},
+    )
+    assert (str(rejected), rejected.retry_after, rejected.policy) == ("the call was refused", None, "")
+    told = RejectedError("told", retry_after=2, policy="api", code="mine", details={"n": 1})
+    assert (str(told), told.retry_after, told.policy, told.code) == ("told", 2, "api", "mine")
+    assert told.details == {"policy": "api", "retry_after": 2, "n": 1}
+    error = ResilienceError("told", code="mine", details={"n": 1})
+    assert (error.args, str(error), error.code, error.details) == (("told",), "told", "mine", {"n": 1})
+    exhausted = RetryExhaustedError("told", attempts=3, elapsed=1.5, code="mine", details={"n": 1})
+    assert (str(exhausted), exhausted.attempts, exhausted.elapsed) == ("told", 3, 1.5)
+    assert (exhausted.code, exhausted.details) == ("mine", {"attempts": 3, "elapsed": 1.5, "n": 1})
+    assert str(RetryExhaustedError()) == "gave up after 0 attempts in 0 s"
 
 
 def test_details_are_a_new_dict_each_time() -> None:

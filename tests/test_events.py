@@ -113,7 +113,19 @@ def test_t72_a_listener_that_raises_is_logged_once_and_hurts_nobody(
     assert len(heard) == 5
     assert len(errors_logged) == 1
     assert "broken" in errors_logged[0]["message"]
-    assert f"{type(error).__name__} at test_events.py:" in errors_logged[0]["message"]
+    line = broken.__code__.co_firstlineno + 1
+    assert f"{type(error).__name__} at test_events.py:{line}" in errors_logged[0]["message"]
+
+
+def test_t72_a_listener_without_a_name_is_logged_by_its_type(errors_logged: list[Any]) -> None:
+    class Dashboard:
+        def __call__(self, event: Event) -> None:
+            raise ValueError
+
+    stop = subscribe(Dashboard())
+    emit("x.y", "api")
+    stop()
+    assert "Dashboard" in errors_logged[0]["message"]
 
 
 async def test_a_listener_that_raises_spills_no_secret_into_the_log() -> None:

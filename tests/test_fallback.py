@@ -427,8 +427,15 @@ async def test_t30_an_awaitable_is_no_value() -> None:
         ):
             fallback(value)
     coroutine.close()
-    assert callable(Archive())
-    fallback(Archive())
+
+
+async def test_what_can_be_called_is_a_function_even_if_it_could_be_awaited() -> None:
+    class Both(Archive):
+        def __await__(self) -> Any:
+            raise AssertionError
+
+    error = OSError()
+    assert await fallback(Both())(fail)(error) == (error, (error,), {})
 
 
 @pytest.mark.parametrize("name", [5, ""])

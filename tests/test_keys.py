@@ -39,6 +39,29 @@ def test_the_least_recently_used_idle_state_goes_first() -> None:
     assert table.at("b", 0) is not second
 
 
+def test_a_touch_is_a_use_and_a_peek_is_none() -> None:
+    table = KeyTable(State, 2)
+    first, _ = table.at("a", 0), table.at("b", 0)
+    table.touch("a")
+    assert table.peek("b") is not None
+    table.at("c", 0)
+    assert [key for key, _ in table.items()] == ["a", "c"]
+    assert table.peek("a") is first
+
+
+def test_a_state_is_asked_whether_it_is_idle_now() -> None:
+    class Busy(State):
+        def is_idle(self, now: float) -> bool:
+            return now >= 5
+
+    table = KeyTable(Busy, 1)
+    table.at("a", 0)
+    table.at("b", 4.9)
+    assert [key for key, _ in table.items()] == ["a"]
+    table.at("b", 5)
+    assert [key for key, _ in table.items()] == ["b"]
+
+
 def test_b16_busy_states_are_never_dropped() -> None:
     table = KeyTable(State, 8)
     busy = {key: table.at(key, 0) for key in range(8)}

@@ -225,6 +225,12 @@ def test_what_has_left_the_window_is_not_given_back_again() -> None:
     assert window.take(1.0, 1)
     window.give_back(1, 0.0)
     assert window.available(1.0) == 0
+    window = SlidingWindow(8, 1.0)
+    assert window.take(0.0, 1)
+    assert window.take(0.5, 7)
+    assert window.available(1.0) == 1
+    window.give_back(1, 0.0)
+    assert window.available(1.0) == 1, "those of 0.5 are all in it"
 
 
 @both
@@ -383,6 +389,13 @@ def test_a_queue_counts_what_its_callers_ask_for() -> None:
     queue.remove(callers[0])
     queue.remove(callers[2])
     assert (len(queue), queue.total) == (0, 0)
+
+
+def test_fractions_that_have_left_a_queue_leave_no_residue() -> None:
+    queue = queue_of(0.1, 0.2, 0.3)
+    for caller in list(queue):
+        queue.remove(caller)
+    assert queue.total == 0
 
 
 def test_waits_are_long_rather_than_rounded_down() -> None:

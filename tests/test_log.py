@@ -1,16 +1,19 @@
 """`setup_logging`: silent until asked, one line per event, and nobody else's log is touched."""
 
 import gc
+import io
 import json
 import re
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import loguru
 import pytest
 from loguru import logger
 
@@ -48,6 +51,15 @@ class Lines:
 @pytest.fixture
 def lines(capsys: pytest.CaptureFixture[str]) -> Lines:
     return Lines(capsys)
+
+
+@pytest.fixture
+def fresh_loguru(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A logger as a fresh process has it: with one sink, number 0."""
+    fresh: Any = type(logger)(type(logger._core)(), *logger._options)
+    fresh.add(lambda message: sys.stderr.write(f"sink 0 {message}"), format="{message}")
+    monkeypatch.setattr(loguru, "logger", fresh)
+    return fresh
 
 
 def run_python(code: str, **environment: str) -> tuple[str, str]:
@@ -157,6 +169,20 @@ def test_json_stays_json_whatever_an_event_carries(lines: Lines) -> None:
     assert line["time"].endswith("+00:00")
 
 
+@pytest.mark.skipif(not hasattr(time, "tzset"), reason="the time zone cannot be set here")
+def test_json_has_the_time_in_utc_wherever_it_is_written(
+    lines: Lines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setup_logging(json=True)
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", "Asia/Tokyo")
+        time.tzset()
+        _events.emit("retry.scheduled", "api")
+    time.tzset()
+    (line,) = lines.objects()
+    assert line["time"].endswith("+00:00")
+
+
 # --- Levels ---
 
 LEVELS = {
@@ -248,8 +274,6 @@ def test_calling_it_again_replaces_and_never_doubles(lines: Lines) -> None:
 def test_the_standard_error_stream_of_the_moment_is_used(
     lines: Lines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import io
-
     setup_logging()
     other = io.StringIO()
     with monkeypatch.context() as patch:
@@ -261,6 +285,15 @@ def test_the_standard_error_stream_of_the_moment_is_used(
     _events.emit("retry.scheduled", "three")
     assert "one" in other.getvalue()
     assert ["three" in line for line in lines.read()] == [True]
+
+
+def test_what_is_written_is_there_at_once(lines: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
+    setup_logging()
+    written = io.BytesIO()
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stderr", io.TextIOWrapper(written))
+        _events.emit("retry.scheduled", "api")
+        assert b"retry.scheduled" in written.getvalue()
 
 
 def test_the_applications_own_sinks_stay_and_get_the_events_too(lines: Lines) -> None:
@@ -337,6 +370,49 @@ def test_without_a_default_sink_of_loguru_sink_0_is_the_applications() -> None:
         "own retry.scheduled x",
         "retry.scheduled x",
     ]
+
+
+@pytest.mark.parametrize("told", [None, "1", "yes"])
+def test_sink_0_that_loguru_made_is_replaced(
+    lines: Lines, fresh_loguru: Any, monkeypatch: pytest.MonkeyPatch, told: str | None
+) -> None:
+    monkeypatch.delenv("LOGURU_AUTOINIT", raising=False)
+    if told is not None:
+        monkeypatch.setenv("LOGURU_AUTOINIT", told)
+    setup_logging()
+    fresh_loguru.info("of others")
+    _events.emit("retry.scheduled", "api")
+    others, ours = lines.read()
+    assert re.match(r"....-..-.. ..:..:..\.... \| INFO     \| .* - of others$", others)
+    assert ours.endswith("| retry.scheduled api")
+
+
+@pytest.mark.parametrize("told", ["0", "false", "no", "n", "nok", "off", "False", "OFF"])
+def test_sink_0_of_the_application_stays_where_loguru_was_told_to_make_none(
+    lines: Lines, fresh_loguru: Any, monkeypatch: pytest.MonkeyPatch, told: str
+) -> None:
+    monkeypatch.setenv("LOGURU_AUTOINIT", told)
+    setup_logging()
+    fresh_loguru.info("of others")
+    _events.emit("retry.scheduled", "api")
+    others, *ours = lines.read()
+    assert others == "sink 0 of others"
+    assert sorted(line.split(" | ")[-1] for line in ours) == [
+        "retry.scheduled api",
+        "sink 0 retry.scheduled api",
+    ]
+
+
+def test_the_level_counts_for_what_else_the_library_has_to_say(lines: Lines, fresh_loguru: Any) -> None:
+    def broken(event: _events.Event) -> None:
+        raise ValueError
+
+    for level, expected in (("ERROR", 1), ("CRITICAL", 0)):
+        setup_logging(level)
+        stop = _events.subscribe(broken)
+        _events.emit("cache.hit", "api")
+        stop()
+        assert len(lines.read()) == expected
 
 
 def test_when_the_application_removed_the_default_sink_nothing_of_others_is_written() -> None:
@@ -420,6 +496,16 @@ async def test_b19_names_that_never_end_need_no_memory(lines: Lines) -> None:
         _events.emit("rate_limit.rejected", f"name {number}")
         log(_events.Event("rate_limit.rejected", "rate_limit", f"name {number}", 0.0, {}))
     assert len(log._storms._written) == _log._MOST_NAMES
+
+
+async def test_b19_of_too_many_names_those_written_longest_ago_are_forgotten(lines: Lines) -> None:
+    setup_logging()
+    for number in range(_log._MOST_NAMES + 1):
+        _events.emit("rate_limit.rejected", str(number))
+    lines.read()
+    for number in (_log._MOST_NAMES, 1, 0):
+        _events.emit("rate_limit.rejected", str(number))
+    assert [line.split()[-1] for line in lines.read()] == ["0"]
 
 
 def test_a_clock_that_starts_again_does_not_silence_the_log(lines: Lines) -> None:

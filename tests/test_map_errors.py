@@ -481,6 +481,9 @@ def test_the_handle() -> None:
     assert repr(map_errors({(OSError, KeyError): Missing}, default=AppError)) == (
         "map_errors({(OSError, KeyError): Missing}, default=AppError)"
     )
+    assert repr(map_errors({OSError: Missing, KeyError: AppError})) == (
+        "map_errors({OSError: Missing, KeyError: AppError})"
+    )
     assert map_errors({}, name="users").name == "users"
 
 

@@ -65,7 +65,10 @@ def test_what_exists_shows_as_zero() -> None:
 def test_a_series_shows_itself() -> None:
     counter = MetricsRegistry().counter("mails", {"kind": "x"})
     assert repr(counter) == "Counter('mails', {'kind': 'x'})"
+    assert repr(MetricsRegistry().histogram("times")) == "Histogram('times', {})"
     assert (counter.name, counter.labels, counter.value) == ("mails", {"kind": "x"}, 0)
+    counter.add(3)
+    assert repr(counter.value) == "3"  # whole numbers stay whole
 
 
 def test_labels_are_copied() -> None:
@@ -191,6 +194,17 @@ def test_percentiles_of_equal_values_are_exact(values: list[float]) -> None:
         registry.histogram("times").record(each)
     data = value(registry, "times")
     assert data["p50"] == data["p95"] == data["p99"] == values[0] == data["min"] == data["max"]
+
+
+def test_percentiles_take_the_values_of_a_bucket_to_lie_evenly_between_its_bounds() -> None:
+    registry = MetricsRegistry()
+    for each in (0.02, 0.02, 0.3, 0.3):
+        registry.histogram("times").record(each)
+    data = value(registry, "times")
+    assert (data["p50"], data["p95"], data["p99"]) == pytest.approx((0.025, 0.295, 0.299))
+    registry.histogram("times").record(100)
+    data = value(registry, "times")
+    assert (data["p50"], data["p95"], data["p99"]) == pytest.approx((0.3125, 90, 98))
 
 
 def test_percentiles_are_within_the_bucket_of_the_true_value() -> None:
@@ -544,6 +558,12 @@ def test_a_write_while_the_lock_is_held_by_the_same_thread_does_not_hang() -> No
         del cycle
         gc.collect()
     assert value(registry, "collected") == 1
+
+
+def test_without_the_gil_writes_take_the_lock_of_the_registry() -> None:
+    registry = MetricsRegistry()
+    for series in (registry.counter("a"), registry.gauge("b"), registry.histogram("c")):
+        assert series.lock is registry._lock
 
 
 def test_without_the_gil_writes_take_the_lock(monkeypatch: pytest.MonkeyPatch) -> None:

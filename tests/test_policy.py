@@ -5,14 +5,15 @@ import functools
 import inspect
 import sys
 import warnings
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Coroutine
 from typing import Any
 from unittest.mock import AsyncMock
 
 import pytest
 
-from resilience import Policy, inactive, policies, set_active, stack, timeout
+from resilience import Policy, cached, inactive, policies, retry, set_active, stack, timeout
 from resilience._callables import as_async
+from resilience.testing import inject_latency
 
 
 async def plain(value: int, *, twice: bool = False) -> int:
@@ -81,6 +82,51 @@ async def test_methods_class_methods_and_static_methods() -> None:
     assert len(policies(Service.__dict__["of_class_outside"])) == 1
 
 
+async def test_above_classmethod_or_staticmethod_it_decorates_the_function_inside() -> None:
+    limit = timeout(1)
+
+    class Local:
+        @limit
+        @classmethod
+        async def of_class(cls, value: int) -> tuple[type, int]:
+            return cls, value
+
+        @limit
+        @staticmethod
+        async def static(value: int) -> int:
+            return value
+
+    assert [type(Local.__dict__[name]) for name in ("of_class", "static")] == [classmethod, staticmethod]
+    assert await Local.of_class(2) == (Local, 2)
+    assert await Local().static(2) == 2
+    assert policies(Local.of_class) == policies(Local.static) == (limit,)
+    assert limit.name.endswith("Local.of_class")
+    assert isinstance(retry(classmethod(plain)), classmethod)
+    assert isinstance(retry(staticmethod(plain)), staticmethod)
+
+
+async def test_errors_name_the_function_inside_a_classmethod_and_one_that_is_only_called() -> None:
+    class Local:
+        @timeout(1)
+        @classmethod
+        async def late(cls) -> None:
+            await asyncio.sleep(10)
+
+    with pytest.raises(TimeoutError, match="Local.late"):
+        await Local.late()
+    with pytest.raises(TimeoutError, match="slow"):
+        await timeout(1).call(slow)
+
+
+def test_the_order_is_checked_inside_a_classmethod_unless_it_is_switched_off() -> None:
+    inside = Labelled("cached")(classmethod(plain))
+    with pytest.warns(match="retry is outside cached"):
+        Labelled("retry")(inside)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        stack(Labelled("retry"), check=False)(inside)
+
+
 async def test_t65_partials_callable_objects_and_marked_functions() -> None:
     assert await timeout(1)(functools.partial(plain, 3))(twice=True) == 6
     assert await timeout(1)(functools.partial(functools.partial(plain, 3), twice=True))() == 6
@@ -123,8 +169,42 @@ async def test_t65_a_def_that_is_annotated_to_return_an_awaitable() -> None:
     def unresolved(value: int) -> "collections.abc.Awaitable[Nothing]":  # noqa: F821
         return plain(value)
 
-    for function in (future, coroutine, unresolved):
+    class Local:
+        def method(self, value: int) -> Awaitable[int]:
+            return plain(value)
+
+    for function in (future, coroutine, unresolved, Local().method):
         assert await timeout(1)(function)(5) == 5
+
+
+Pending = Awaitable[int]
+
+
+async def test_t65_an_annotation_may_be_a_text_that_names_an_alias() -> None:
+    def function(value: int) -> "Pending":
+        return plain(value)
+
+    assert await timeout(1)(function)(5) == 5
+
+
+@pytest.mark.parametrize(
+    "annotation",
+    [
+        "Awaitable",
+        "collections.abc.Awaitable[Unknown]",
+        "Awaitable[list[some.Unknown]]",
+        "Coroutine[Any, Any, Unknown]",
+        "types.CoroutineType[Any, Any, Unknown]",
+        "asyncio.Future[Unknown]",
+        "Task[Unknown]",
+    ],
+)
+async def test_t65_an_annotation_with_names_for_type_checkers_only(annotation: str) -> None:
+    def function(value: int):
+        return plain(value)
+
+    function.__annotations__["return"] = annotation
+    assert await timeout(1)(function)(5) == 5
 
 
 @pytest.mark.skipif(
@@ -159,6 +239,7 @@ async def test_t65_singledispatch_over_async_functions() -> None:
 
 async def test_a_lambda_is_checked_when_it_is_called() -> None:
     assert await timeout(1)(lambda: plain(7))() == 7
+    assert await timeout(1)(lambda value, **options: plain(value, **options))(7, twice=True) == 14
     with pytest.raises(TypeError, match="<lambda> is not async: it returned int"):
         await timeout(1)(lambda: 7)()
 
@@ -175,8 +256,17 @@ def badly_annotated_function() -> "not an expression":  # noqa: F722
     return 1
 
 
+@functools.wraps(plain)
+def blocking(value: int) -> int:
+    return value
+
+
 async def generator() -> AsyncIterator[int]:
     yield 1
+
+
+class CallsPartial:
+    __call__ = functools.partial(sync_function)
 
 
 class Synchronous:
@@ -191,7 +281,10 @@ class Synchronous:
         (annotated_sync_function, "annotated_sync_function is not async"),
         (badly_annotated_function, "badly_annotated_function is not async"),
         (functools.partial(sync_function), "sync_function is not async"),
+        (functools.singledispatch(sync_function), "sync_function is not async"),
+        (blocking, "plain is not async"),
         (Synchronous(), "Synchronous is not async"),
+        (CallsPartial(), "CallsPartial is not async"),
         (Service, "Service is not async"),
         (len, "len is not async"),
         (generator, "generator is an async generator"),
@@ -317,6 +410,17 @@ async def test_t68_the_switch_is_process_wide() -> None:
         await guarded()
 
 
+def test_t68_policies_are_active_from_the_start() -> None:
+    from resilience._policy import switch
+
+    fresh = type(switch)()
+    assert fresh.active is True
+    fresh.add_block(1)
+    assert fresh.active is False
+    fresh.add_block(-1)
+    assert fresh.active is True
+
+
 async def test_t68_inactive_blocks_nest_and_overlap_and_reach_other_threads() -> None:
     from resilience._policy import switch
 
@@ -385,6 +489,25 @@ async def test_a_stack_on_two_functions_and_its_own_switch() -> None:
         assert await guarded() == "ended"
 
 
+async def test_a_stack_and_its_policies_are_called_like_the_function_unless_they_have_names() -> None:
+    both = stack(timeout(3, name="outer"), timeout(1))
+    with pytest.raises(TimeoutError, match="slow"):
+        await both(slow)()
+    assert both.name == "slow"
+
+
+async def test_the_layers_of_a_stack_stand_for_the_function_inside() -> None:
+    calls: list[int] = []
+
+    async def load(key: int) -> int:
+        calls.append(key)
+        return key
+
+    shared = stack(cached(), timeout(1), inject_latency(0, enabled=True))
+    assert (await shared(load)(1), await shared(load)(1)) == (1, 1)
+    assert calls == [1]
+
+
 async def test_an_empty_stack_changes_nothing() -> None:
     assert await stack()(plain)(1) == 1
 
@@ -450,6 +573,14 @@ def test_the_right_order_is_silent_and_so_is_check_false(outer: str, inner: str)
         Labelled(outer)(Labelled(inner)(plain))
         stack(Labelled(outer), Labelled(inner))(plain)
         stack(Labelled(inner), Labelled(outer), check=False)(plain)
+
+
+def test_what_is_injected_stands_together_in_any_order() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        stack(Labelled("inject_errors"), Labelled("inject_latency"), Labelled("inject_result"))(plain)
+    with pytest.warns(match="inject_errors is outside timeout"):
+        stack(Labelled("inject_errors"), Labelled("timeout"))(plain)
 
 
 def test_a_problem_further_in_is_told_once() -> None:

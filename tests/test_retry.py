@@ -22,7 +22,9 @@ import pytest
 from resilience import (
     CallTimeoutError,
     CircuitBreakerOpenError,
+    DecorrelatedJitter,
     Event,
+    FullJitter,
     RateLimitExceededError,
     RejectedError,
     ResilienceError,
@@ -613,6 +615,15 @@ async def test_the_cap_is_the_max_of_the_wait() -> None:
         assert flaky.calls == calls
 
 
+@pytest.mark.parametrize("wait", [FullJitter(0.1, max=5), DecorrelatedJitter(0.1, max=5)])
+async def test_t31_the_max_of_our_own_waits_is_the_cap_as_well(wait: Any) -> None:
+    for asked, calls in ((5, 2), (6, 1)):
+        flaky = Flaky(BusyError(asked), "value")
+        with contextlib.suppress(BusyError):
+            await retry(wait=wait)(flaky)()
+        assert flaky.calls == calls
+
+
 @pytest.mark.parametrize("asked", [40, 60])
 async def test_a_retry_after_that_is_no_longer_than_the_wait_does_no_harm(asked: float) -> None:
     flaky = Flaky(BusyError(asked), "value")
@@ -1180,7 +1191,7 @@ WRONG: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"deadline": -1}, ValueError, "deadline must be .* got -1"),
     ({"deadline": math.inf}, ValueError, "deadline must be .* got inf"),
     ({"deadline": "1"}, TypeError, "deadline must be .* got '1'"),
-    ({"budget": 5}, TypeError, "budget must be .* got 5"),
+    ({"budget": 5}, TypeError, "budget must be a RetryBudget or None, got 5"),
     ({"budget": False}, TypeError, "budget must be .* got False"),
     ({"stop": 3}, TypeError, "stop must be .* got 3"),
     ({"wrap": 1}, TypeError, "wrap must be .* got 1"),

@@ -66,6 +66,14 @@ def test_calls_leave_the_window() -> None:
     assert budget.snapshot(20.0) == {"calls": 0, "retries": 0, "retries_left": 0}
 
 
+def test_a_call_counts_for_a_whole_window_even_at_the_very_end_of_a_slice() -> None:
+    budget = RetryBudget(ratio=1, min_per_second=0, window=10)
+    budget.count(0.0)
+    budget.count(10 / _retry_budget._SLICES)
+    assert budget.snapshot(10.0)["calls"] == 1
+    assert budget.snapshot(11.0)["calls"] == 0
+
+
 events = st.lists(st.tuples(st.floats(0, 1.5), st.integers(0, 5), st.integers(0, 5)), max_size=60)
 
 

@@ -322,6 +322,8 @@ def test_an_outcome_is_a_future_that_is_done() -> None:
     called: list[object] = []
     returned.add_done_callback(called.append)
     assert called == [returned]
+    assert (returned.attempt_number, returned.result()) == (1, "value")
+    assert "returned str" in repr(returned)
     error = KeyError()
     state.record(2, 1.0, error, None)
     raised = state.outcome
@@ -332,10 +334,50 @@ def test_an_outcome_is_a_future_that_is_done() -> None:
     assert raised.done()
     assert not raised.cancelled()
     assert not raised.running()
+    assert (raised.attempt_number, raised.exception()) == (2, error)
+    assert "raised KeyError" in repr(raised)
     for each in (state, raised):
         with pytest.raises(AttributeError, match="no attribute 'other'"):
             _ = each.other
     assert str(state.retry_object)
+
+
+async def test_the_call_state_tells_of_an_attempt_that_returned() -> None:
+    seen: list[tuple[object, ...]] = []
+
+    def stop(state: Any) -> bool:
+        seen.append((state.outcome.result(), state.outcome.failed, state.seconds_since_start))
+        return False
+
+    policy = retry(stop=stop, on_result=lambda value: value < 3, wait=2)
+    assert await times_of(policy, 1, 2, 3, takes=1) == [0, 3, 6]
+    assert seen == [(1, False, 1), (2, False, 4)]
+
+
+async def test_stop_knows_of_a_retry_after_that_is_longer_than_the_wait() -> None:
+    seen: list[float] = []
+    errors = [ConnectionError(), ConnectionError()]
+    errors[0].retry_after, errors[1].retry_after = 7, 2  # type: ignore[attr-defined]
+    policy = retry(stop=lambda state: seen.append(state.upcoming_sleep), wait=3)
+    assert await times_of(policy, *errors, 1) == [0, 7, 10]
+    assert seen == [7, 3]
+
+
+async def test_the_retry_object_has_the_strategies_given_and_tenacitys_defaults_for_others() -> None:
+    seen: list[tenacity.AsyncRetrying] = []
+
+    class Wait(tenacity.wait.wait_base):
+        def __call__(self, state: Any) -> float:
+            seen.append(state.retry_object)
+            return 0.0
+
+    wait, on = Wait(), tenacity.retry_if_exception_type(ConnectionError)
+    await times_of(retry(wait=wait, on=on), ConnectionError, 1)
+    await times_of(retry(wait=wait, on=ConnectionError), ConnectionError, 1)
+    assert [each.wait for each in seen] == [wait, wait]
+    assert [each.stop for each in seen] == [tenacity.stop_never] * 2
+    assert seen[0].retry is on
+    assert isinstance(seen[1].retry, tenacity.retry_if_exception_type)
 
 
 async def test_a_first_success_makes_no_state(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -369,8 +411,14 @@ async def test_with_a_block() -> None:
             "stop must be .* the class stop_after_attempt: call it",
         ),
         ({"wait": tenacity.wait_fixed}, "wait must be .*, got the class wait_fixed: call it"),
-        ({"on_result": tenacity.retry_if_result(bool)}, "on_result must be .*: give it as on="),
-        ({"attempts": tenacity.stop_after_attempt(3)}, "attempts must be .*: give it as stop="),
+        (
+            {"on_result": tenacity.retry_if_result(bool)},
+            "on_result must be a function of the value, got <.*: give it as on=",
+        ),
+        (
+            {"attempts": tenacity.stop_after_attempt(3)},
+            "^attempts must be a whole number or a function to decorate, got <.*: give it as stop=",
+        ),
         ({"attempts": tenacity.retry_if_result(bool)}, "attempts must be .*: give it as on="),
         ({"attempts": tenacity.wait_fixed(3)}, "attempts must be .*: give it as wait="),
     ],

@@ -509,7 +509,7 @@ async def test_the_first_caller_gets_the_error_itself() -> None:
     assert second.__notes__ == ["a note"]
     assert second.__cause__ is error.__cause__
     assert second.__suppress_context__
-    assert "_load" in "".join(traceback.format_tb(second.__traceback__))
+    assert "_load" in [frame.name for frame in traceback.extract_tb(second.__traceback__)]
     first.add_note("of the first caller only")
     assert second.__notes__ == ["a note"]
 

@@ -4,11 +4,12 @@ import asyncio
 import contextvars
 import gc
 import weakref
+from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import pytest
 
-from resilience import CallTimeoutError, Event, _clock, deadline, inactive, timeout
+from resilience import CallTimeoutError, Event, _clock, deadline, inactive, retry, stack, timeout
 from resilience._deadline import Scope, TimeLimit, innermost
 from tests.support.virtual_time import advance, now, run_virtually, settle
 
@@ -389,6 +390,53 @@ def test_used_bare_it_says_what_is_missing() -> None:
 
         @timeout
         async def call() -> None: ...
+
+
+async def test_of_many_nested_limits_the_nearest_counts_wherever_it_stands() -> None:
+    async def left() -> float | None:
+        return deadline()
+
+    for seconds in ((1, 2, 3, 4), (4, 3, 2, 1), (3, 1, 4, 2), (3, 4, 2, 1)):
+        limits = stack(*map(timeout, seconds), check=False)
+        assert await limits(left)() == 1
+
+
+async def test_a_task_that_outlives_the_inner_limit_is_still_under_the_outer_one() -> None:
+    async def child() -> float | None:
+        await asyncio.sleep(1)
+        return deadline()
+
+    @timeout(5)
+    async def start() -> "asyncio.Task[float | None]":
+        return asyncio.create_task(child())
+
+    @timeout(10)
+    async def work() -> float | None:
+        return await (await start())
+
+    assert await work() == 9
+
+
+async def test_a_generator_that_is_left_open_takes_no_limit_away_from_its_caller() -> None:
+    async def numbers() -> AsyncIterator[int]:
+        async for attempt in retry(deadline=3).attempts():
+            with attempt:
+                yield 1
+
+    left_open = numbers()
+
+    @timeout(5)
+    async def first() -> int:
+        return await anext(left_open)
+
+    @timeout(10)
+    async def work() -> float | None:
+        assert await first() == 1
+        return deadline()
+
+    assert await work() == 10
+    assert deadline() is None
+    await left_open.aclose()
 
 
 def test_repr() -> None:

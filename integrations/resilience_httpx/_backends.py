@@ -58,43 +58,51 @@ def new_transport(package: ModuleType, backend: str, **options: Any) -> Any:
 @functools.cache
 def _plain(transport: Any, package: ModuleType) -> type[Any]:
     """Return a class of transports over aiohttp that does nothing but carry requests."""
-    aiohttp: Any = importlib.import_module("aiohttp")
-    yarl: Any = importlib.import_module("yarl")
+    namespace = {
+        "__module__": transport.__module__,
+        "_package": package,
+        "_aiohttp": importlib.import_module("aiohttp"),
+        "_yarl": importlib.import_module("yarl"),
+    }
+    return type(transport.__name__, (_Plain, transport), namespace)
 
-    def as_written(url: str) -> Any:
-        return yarl.URL(url, encoded=True).with_user(None)  # httpx has made a header of the userinfo
 
-    class Plain(transport):  # type: ignore[misc]  # whatever its package calls it
-        client: Any
-        limits: Any
+class _Plain:
+    """Mixed into the ``AiohttpTransport`` of a package."""
 
-        def get_client(self) -> Any:
-            if self.limits.max_connections is None:  # aiohttp says 0; its default is 100
-                self.limits = package.Limits(
-                    max_connections=0, keepalive_expiry=self.limits.keepalive_expiry
-                )
-            session = super().get_client()
-            # Nothing of this can be chosen for a session that somebody else makes.
-            session._retry_connection = False  # noqa: SLF001
-            session._cookie_jar = aiohttp.DummyCookieJar()  # noqa: SLF001
-            vars(session)["_build_url"] = as_written  # set as usual, aiohttp would warn of it
-            return session
+    client: Any
+    limits: Any
+    _package: Any
+    _aiohttp: Any
+    _yarl: Any
 
-        async def handle_async_request(self, request: Any) -> Any:
-            try:
-                return await super().handle_async_request(request)
-            except package.ConnectTimeout as error:
-                # A connection that was being made has left its place by now: then others have taken all.
-                if isinstance(error.__cause__, aiohttp.ConnectionTimeoutError) and self._is_full():
-                    raise package.PoolTimeout(str(error)) from error.__cause__
-                raise
-            except aiohttp.ClientResponseError:  # whose text has the whole URL
-                raise package.RemoteProtocolError("The server's answer is not HTTP.") from None
+    def get_client(self) -> Any:
+        if self.limits.max_connections is None:  # aiohttp says 0; its default is 100
+            expiry = self.limits.keepalive_expiry
+            self.limits = self._package.Limits(max_connections=0, keepalive_expiry=expiry)
+        transport: Any = super()
+        session = transport.get_client()
+        # Nothing of this can be chosen for a session that somebody else makes.
+        session._retry_connection = False  # noqa: SLF001
+        session._cookie_jar = self._aiohttp.DummyCookieJar()  # noqa: SLF001
+        vars(session)["_build_url"] = self._as_written  # set as usual, aiohttp would warn of it
+        return session
 
-        def _is_full(self) -> bool:
-            connector = self.client.connector
-            return bool(0 < connector.limit <= len(connector._acquired))  # noqa: SLF001
+    def _as_written(self, url: str) -> Any:
+        return self._yarl.URL(url, encoded=True).with_user(None)  # httpx has made a header of the userinfo
 
-    Plain.__name__ = Plain.__qualname__ = transport.__name__
-    Plain.__module__ = transport.__module__
-    return Plain
+    async def handle_async_request(self, request: Any) -> Any:
+        transport: Any = super()
+        try:
+            return await transport.handle_async_request(request)
+        except self._package.ConnectTimeout as error:
+            # A connection that was being made has left its place by now: then others have taken all.
+            if isinstance(error.__cause__, self._aiohttp.ConnectionTimeoutError) and self._is_full():
+                raise self._package.PoolTimeout(str(error)) from error.__cause__
+            raise
+        except self._aiohttp.ClientResponseError:  # whose text has the whole URL
+            raise self._package.RemoteProtocolError("The server's answer is not HTTP.") from None
+
+    def _is_full(self) -> bool:
+        connector = self.client.connector
+        return bool(0 < connector.limit <= len(connector._acquired))  # noqa: SLF001

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
 from typing import Annotated, Any, ClassVar, Self, TypeAlias, TypeVar, cast
 
 from pydantic import (
@@ -243,11 +242,11 @@ class EndpointSection(Section):
 
 # Switched off, each takes the place of the client's policy of its kind.
 _STAND_INS: dict[str, Callable[[], Policy]] = {
-    "retry": partial(retry, attempts=1),
-    "rate_limit": partial(rate_limited, 1),
-    "circuit_breaker": partial(circuit_breaker, 1),
-    "bulkhead": partial(bulkhead, 1),
-    "timeout": partial(timeout, 1),
+    "retry": lambda: retry(attempts=1),
+    "rate_limit": lambda: rate_limited(1),
+    "circuit_breaker": lambda: circuit_breaker(failure_threshold=1),
+    "bulkhead": lambda: bulkhead(1),
+    "timeout": lambda: timeout(1),
 }
 
 

@@ -9,14 +9,16 @@ from typing import NoReturn, Self
 
 from resilience import _arguments
 from resilience._events import Event, subscribe
+from resilience.testing._kinds import checked_kind
 
 
 class EventRecorder:
     """Records the events of all policies for the time of a block: the fixture ``resilience_events``.
 
     Where a method takes kinds, the first half of one stands for all of it: ``"retry"`` for every event of
-    `retry`, ``"retry.scheduled"`` for one kind. A failed assertion shows all events, one in a line. Events
-    are recorded from every thread; the methods are for one.
+    `retry`, ``"retry.scheduled"`` for one kind; a kind that a policy of the library does not have is a
+    ``ValueError``. A failed assertion shows all events, one in a line. Events are recorded from every
+    thread; the methods are for one.
 
     Example:
         >>> from resilience import retry
@@ -188,7 +190,7 @@ def _row(row: Iterable[str], widths: list[int]) -> str:
 def _checked(kinds: tuple[str, ...]) -> tuple[str, ...]:
     if not kinds:
         raise TypeError("at least one kind of event is needed, such as 'retry.scheduled'")
-    return tuple(_arguments.text("kind", kind) for kind in kinds)
+    return tuple(checked_kind(kind) for kind in kinds)
 
 
 def _is_one_of(event: Event, kinds: Iterable[str]) -> bool:

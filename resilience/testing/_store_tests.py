@@ -21,6 +21,17 @@ MakesStore: TypeAlias = "CacheStore | Callable[[], Any]"
 _SOON = 0.2
 """Seconds that a test lets pass; an entry that expires "soon" has expired after them."""
 
+_LARGE = "0123456789" * 100_000
+
+_TAGS = ((), ("users",), ("b", "a", "ä b,c:d", ""))
+
+_ENDINGS = (
+    *("", " ", "A", "a", "é", "e\N{COMBINING ACUTE ACCENT}"),
+    *("*", "?", "[a]", "%", "_", ":", "/", "'", '"'),
+    *("x" * 2000 + "1", "x" * 2000 + "2"),
+)
+"""What keys may differ in: whatever a store may drop, fold, cut off or take for a pattern."""
+
 
 class CacheStoreTests:
     """Tests of a `CacheStore`, for those who write one.
@@ -81,7 +92,7 @@ class CacheStoreTests:
         async def check(opened: CacheStore) -> None:
             for value in self.values:
                 key = _key()
-                await opened.set(key, CacheEntry(value, 60.0, 60.0))
+                await _set(opened, key, value)
                 entry = await _entry(opened, key, f"for the value {value!r}")
                 same = type(entry.value) is type(value) and entry.value == value
                 assert same, f"{value!r} came back as {entry.value!r}"
@@ -90,18 +101,18 @@ class CacheStoreTests:
 
     def test_a_large_value_comes_back_as_it_went_in(self, store: MakesStore) -> None:
         async def check(opened: CacheStore) -> None:
-            key, value = _key(), "0123456789" * 100_000
-            await opened.set(key, CacheEntry(value, 60.0, 60.0))
+            key = _key()
+            await _set(opened, key, _LARGE)
             entry = await _entry(opened, key, "for a value of a million characters")
-            assert entry.value == value, "a value of a million characters came back changed"
+            assert entry.value == _LARGE, "a value of a million characters came back changed"
 
         _run(check, store)
 
     def test_tags_come_back_as_they_went_in(self, store: MakesStore) -> None:
         async def check(opened: CacheStore) -> None:
-            for tags in ((), ("users",), ("b", "a", "ä b,c:d", "")):
+            for tags in _TAGS:
                 key = _key()
-                await opened.set(key, CacheEntry("value", 60.0, 60.0, tags))
+                await _set(opened, key, tags=tags)
                 entry = await _entry(opened, key, f"with the tags {tags!r}")
                 assert tuple(entry.tags) == tags, f"the tags {tags!r} came back as {entry.tags!r}"
 
@@ -152,7 +163,7 @@ class CacheStoreTests:
         async def check(opened: CacheStore) -> None:
             key = _key()
             await opened.set(key, CacheEntry({"old": 1}, 600.0, 600.0, ("old",)))
-            await opened.set(key, CacheEntry({"new": 2}, 60.0, 60.0, ("new",)))
+            await _set(opened, key, {"new": 2}, ("new",))
             entry = await _entry(opened, key)
             assert entry.value == {"new": 2}, (
                 f"the second value must replace the first, got {entry.value!r}"
@@ -165,27 +176,9 @@ class CacheStoreTests:
     def test_keys_that_look_alike_are_different(self, store: MakesStore) -> None:
         async def check(opened: CacheStore) -> None:
             base = _key()
-            long = base + "x" * 2000
-            ends = [
-                "",
-                " ",
-                "A",
-                "a",
-                "é",
-                "e\N{COMBINING ACUTE ACCENT}",
-                "*",
-                "?",
-                "[a]",
-                "%",
-                "_",
-                ":",
-                "/",
-                "'",
-                '"',
-            ]
-            keys = [*(base + end for end in ends), long + "1", long + "2"]
+            keys = [base + ending for ending in _ENDINGS]
             for number, key in enumerate(keys):
-                await opened.set(key, CacheEntry(number, 60.0, 60.0))
+                await _set(opened, key, number)
             for number, key in enumerate(keys):
                 entry = await _entry(opened, key, f"under the key {key!r}")
                 assert entry.value == number, f"{key!r} has the entry of {keys[entry.value]!r}"
@@ -196,12 +189,12 @@ class CacheStoreTests:
         async def check(opened: CacheStore) -> None:
             keys = [_key() for _ in range(3)]
             for key in keys:
-                await opened.set(key, CacheEntry(key, 60.0, 60.0))
+                await _set(opened, key)
             await opened.delete(keys[1])
             assert await opened.get(keys[1]) is None, "a deleted key must have no entry"
             for key in (keys[0], keys[2]):
                 await _entry(opened, key, "as another key was deleted")
-            await opened.set(keys[1], CacheEntry("again", 60.0, 60.0))
+            await _set(opened, keys[1], "again")
             assert (await _entry(opened, keys[1], "set after a delete")).value == "again"
 
         _run(check, store)
@@ -209,7 +202,7 @@ class CacheStoreTests:
     def test_delete_of_an_unknown_key_does_nothing(self, store: MakesStore) -> None:
         async def check(opened: CacheStore) -> None:
             key = _key()
-            await opened.set(key, CacheEntry("value", 60.0, 60.0))
+            await _set(opened, key)
             await opened.delete(_key())
             await _entry(opened, key, "as an unknown key was deleted")
 
@@ -219,12 +212,12 @@ class CacheStoreTests:
         async def check(opened: CacheStore) -> None:
             keys = [_key() for _ in range(10)]
             for key in keys:
-                await opened.set(key, CacheEntry(key, 60.0, 60.0))
+                await _set(opened, key)
             await opened.clear()
             left = [key for key in keys if await opened.get(key) is not None]
             assert not left, f"after a clear there are still entries: {left}"
             await opened.clear()
-            await opened.set(keys[0], CacheEntry("again", 60.0, 60.0))
+            await _set(opened, keys[0], "again")
             assert (await _entry(opened, keys[0], "set after a clear")).value == "again"
 
         _run(check, store)
@@ -232,12 +225,13 @@ class CacheStoreTests:
     def test_concurrent_calls_do_not_mix_entries(self, store: MakesStore) -> None:
         async def check(opened: CacheStore) -> None:
             shared, own = _key(), [_key() for _ in range(50)]
-            entries = [CacheEntry(str(number), 60.0, 60.0, (f"tag {number}",)) for number in range(50)]
-            sets = [opened.set(key, entry) for key, entry in zip(own, entries, strict=True)]
-            await asyncio.gather(*sets, *(opened.set(shared, entry) for entry in entries))
+            await asyncio.gather(
+                *(_set(opened, key, number) for number, key in enumerate(own)),
+                *(_set(opened, shared, number, (f"tag {number}",)) for number in range(50)),
+            )
             found = await asyncio.gather(*(_entry(opened, key) for key in own))
-            for each, entry in zip(found, entries, strict=True):
-                assert each.value == entry.value, f"the entry of {entry.value!r} has {each.value!r}"
+            for number, entry in enumerate(found):
+                assert entry.value == number, f"the entry of {number} has {entry.value!r}"
             last = await _entry(opened, shared)
             assert tuple(last.tags) == (f"tag {last.value}",), "value and tags of two sets are mixed"
 
@@ -277,6 +271,10 @@ def _key() -> str:
     return f"resilience-test-{uuid4()}"
 
 
+async def _set(store: CacheStore, key: str, value: object = "value", tags: tuple[str, ...] = ()) -> None:
+    await store.set(key, CacheEntry(value, 60.0, 60.0, tags))
+
+
 async def _entry(store: CacheStore, key: str, which: str = "that was set") -> CacheEntry:
     entry = await store.get(key)
     assert entry is not None, f"the entry {which} is gone"
@@ -294,8 +292,9 @@ def _run(check: Callable[[CacheStore], Awaitable[None]], store: MakesStore) -> N
 
 
 @asynccontextmanager
-async def _opened(store: MakesStore) -> AsyncGenerator[CacheStore]:
-    opened: Any = store if isinstance(store, CacheStore) else store()
+async def _opened(store: Any) -> AsyncGenerator[CacheStore]:
+    # A class has the methods of a store, too, but is a function that opens one.
+    opened: Any = store() if isinstance(store, type) or not isinstance(store, CacheStore) else store
     if inspect.isawaitable(opened):
         opened = await opened
     if isinstance(opened, CacheStore):

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Coroutine
 from contextlib import ExitStack
 from types import TracebackType
-from typing import Any, Self, TypeVar, cast
+from typing import Any, Self, TypeVar
 
 from resilience import _arguments
 from resilience.testing._clocks import clock_of
@@ -38,7 +38,7 @@ class VirtualTime:
 
     def __init__(self) -> None:
         self._exit = ExitStack()
-        self._own: VirtualTimeLoop | None = None
+        self._own: asyncio.AbstractEventLoop | None = None
         self._runner = asyncio.Runner(loop_factory=VirtualTimeLoop)
 
     @property
@@ -80,16 +80,16 @@ class VirtualTime:
 
     def _loop(self) -> VirtualTimeLoop:
         try:
-            running = asyncio.get_running_loop()
+            loop = asyncio.get_running_loop()
         except RuntimeError:
-            return self._own or self._open()
-        if isinstance(running, VirtualTimeLoop):
-            return running
+            loop = self._own or self._open()
+        if isinstance(loop, VirtualTimeLoop):
+            return loop
         raise RuntimeError(WRONG_LOOP)
 
-    def _open(self) -> VirtualTimeLoop:
+    def _open(self) -> asyncio.AbstractEventLoop:
         self._exit.enter_context(self._runner)
-        self._own = cast("VirtualTimeLoop", self._runner.get_loop())
+        self._own = self._runner.get_loop()
         self._exit.enter_context(clock_of(self._own))
         return self._own
 
@@ -106,11 +106,17 @@ class VirtualTime:
 
 
 WRONG_LOOP = """\
-virtual_time needs the test to run in a virtual loop, and this one runs in another. In conftest.py,
+virtual_time needs the test to run in a virtual loop, and this one runs in another. This makes every
+async test virtual; the page about testing tells how to choose some. In conftest.py,
   for pytest-asyncio 1.4 or newer:
+    from resilience.testing import VirtualTimeLoop
+
     def pytest_asyncio_loop_factories(config, item):
         return {"virtual": VirtualTimeLoop}
   for anyio:
+    import pytest
+    from resilience.testing import VirtualTimeLoop
+
     @pytest.fixture
     def anyio_backend():
         return "asyncio", {"loop_factory": VirtualTimeLoop}"""

@@ -346,6 +346,7 @@ def test_an_endpoint_without_a_policy_is_not_one_that_turns_it_off(name: str) ->
     assert default != off
     assert repr(default) != repr(off)
     assert off == ClientConfig(endpoints={"/a": {name: None}})
+    assert default.endpoints["/a"] != {}
 
 
 @pytest.mark.parametrize(

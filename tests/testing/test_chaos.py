@@ -283,6 +283,16 @@ async def test_a_function_makes_the_result_from_the_arguments() -> None:
     assert [await work(2), await work(2, factor=3)] == [2, 6]
 
 
+@every_kind
+@pytest.mark.parametrize("enabled", [False, True])
+async def test_the_call_gets_its_arguments(make: Callable[..., Chaos], enabled: bool) -> None:
+    @make(enabled=enabled, rate=0)
+    async def work(*args: int, **kwargs: int) -> object:
+        return args, kwargs
+
+    assert await work(1, 2, b=3) == ((1, 2), {"b": 3})
+
+
 # --- Events and looks -------------------------------------------------------------------------------------
 
 
@@ -405,6 +415,15 @@ def test_bad_seconds_are_told(seconds: Any) -> None:
 class NeedsTwoError(Exception):
     def __init__(self, one: int, two: int) -> None:
         super().__init__(one, two)
+
+
+async def test_an_error_may_do_something_with_its_message() -> None:
+    class LoudError(Exception):
+        def __init__(self, message: str) -> None:
+            super().__init__(message.upper())
+
+    with pytest.raises(LoudError, match="^INJECTED INTO FETCH$"):
+        await inject_errors(LoudError, enabled=True)(fetch)()
 
 
 @pytest.mark.parametrize(

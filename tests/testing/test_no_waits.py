@@ -20,7 +20,7 @@ from resilience import (
     retry,
     timeout,
 )
-from resilience.testing import VirtualTimeLoop, inject_latency, no_waits
+from resilience.testing import VirtualTimeLoop, clock_of, inject_latency, no_waits
 
 pytestmark = pytest.mark.real_time
 
@@ -223,6 +223,18 @@ def test_in_virtual_time_it_only_records() -> None:
                     assert runner.run(main()) == 90
                 assert skipped.waits == [60.0, 10.0, 10.0, 10.0]
     assert _clock.monotonic is time.monotonic
+
+
+def test_a_loop_without_virtual_time_skips_waits_while_another_one_has_it() -> None:
+    async def main() -> float:
+        with pytest.raises(ConnectionError):
+            await failing(10)()
+        return _clock.monotonic()
+
+    with no_waits() as skipped, asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        with clock_of(runner.get_loop()):
+            assert asyncio.run(main()) - time.monotonic() == pytest.approx(30, abs=1)
+        assert skipped.total == 30
 
 
 def test_all_is_as_before_afterwards_also_after_an_error() -> None:

@@ -6,6 +6,7 @@ import sys
 import pytest
 
 import resilience.testing
+from resilience.testing._virtual_time import WRONG_LOOP
 
 LOOP = "resilience.testing._virtual_loop.VirtualTimeLoop"
 
@@ -253,6 +254,31 @@ def test_a_test_that_runs_in_a_real_loop_is_told(project: pytest.Pytester, plugi
     assert text.count("virtual_time needs the test to run in a virtual loop") >= 3, text
     assert 'return {"virtual": VirtualTimeLoop}' in text
     assert 'return "asyncio", {"loop_factory": VirtualTimeLoop}' in text
+
+
+@pytest.mark.parametrize(("plugin", "title"), [("asyncio", "pytest-asyncio 1.4"), ("anyio", "anyio")])
+def test_the_advice_for_the_wrong_loop_is_complete(
+    plugin: str, title: str, project: pytest.Pytester
+) -> None:
+    if plugin == "asyncio":
+        pytest.importorskip("pytest_asyncio", minversion="1.4")
+    _, _, advice = WRONG_LOOP.partition(f"  for {title}")
+    code = advice.partition("\n")[2].partition("  for ")[0]
+    project.makeconftest(code)
+    project.makepyfile(f"""
+        import asyncio
+        import pytest
+
+        @pytest.mark.{plugin}
+        async def test_virtual(virtual_time):
+            await asyncio.sleep(3600)
+
+        @pytest.mark.{plugin}
+        async def test_virtual_too():
+            await asyncio.sleep(3600)
+    """)
+    found, text = outcomes(project)
+    assert found == {"passed": 2}, text
 
 
 def test_a_fixture_of_that_name_of_somebody_else_is_left_alone(project: pytest.Pytester) -> None:

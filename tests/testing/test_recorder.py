@@ -1,14 +1,18 @@
 """The recorder: what it records, and what its assertions say."""
 
 import asyncio
+import re
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+import resilience
 from resilience import _events, circuit_breaker, retry
 from resilience.testing import EventRecorder, StuckError, run_virtually
+from resilience.testing._kinds import KINDS
 from tests.support.virtual_time import advance, now
 
 
@@ -46,7 +50,7 @@ def test_of_takes_kinds_policies_and_names(recorder: EventRecorder) -> None:
     assert kinds == ["retry.scheduled", "retry.gave_up"]
     assert recorder.of("retry.gave_up", "circuit_breaker") == list(recorder.events[1:])
     assert recorder.of("retry", name="one") == [recorder.events[0]]
-    assert recorder.of("retry.sched") == recorder.of("retr") == recorder.of("scheduled") == []
+    assert recorder.of("retr") == recorder.of("scheduled") == []
     recorder.clear()
     assert recorder.kinds == []
     emit("retry.gave_up")
@@ -113,6 +117,15 @@ async def test_a_failure_shows_all_events_in_a_table(recorder: EventRecorder) ->
         "1    0.000  retry.scheduled  fetch  attempt=1 delay=0.25 error='OSError'",
         "2   10.000  cache.hit        load",
     ]
+
+
+@pytest.mark.parametrize("method", ["assert_sequence", "assert_exactly", "assert_none"])
+def test_a_failure_points_at_the_line_of_the_test(method: str, recorder: EventRecorder) -> None:
+    if method == "assert_none":
+        emit("retry.gave_up")
+    with pytest.raises(AssertionError) as caught:
+        getattr(recorder, method)("retry", *(["cache"] if method == "assert_exactly" else []))
+    assert str(caught.traceback.filter(caught)[-1].path) == __file__
 
 
 async def test_wait_for_takes_what_came_and_what_comes(recorder: EventRecorder) -> None:
@@ -211,6 +224,46 @@ def test_two_recorders_record_both() -> None:
 def test_without_a_kind_nothing_can_be_said(method: str, recorder: EventRecorder) -> None:
     with pytest.raises(TypeError, match="at least one kind of event is needed"):
         getattr(recorder, method)()
+
+
+@pytest.mark.parametrize("method", ["of", "assert_sequence", "assert_none", "assert_exactly"])
+@pytest.mark.parametrize(
+    ("kind", "nearest"),
+    [
+        ("retry.schedule", "retry.scheduled"),
+        ("circuit_breaker.open", "circuit_breaker.opened"),
+        ("cache.hits", "cache.hit"),
+        ("timeout.zzz", "timeout.expired"),
+    ],
+)
+def test_a_kind_that_no_policy_has_is_refused(
+    method: str, kind: str, nearest: str, recorder: EventRecorder
+) -> None:
+    with pytest.raises(ValueError, match=f"^kind must be .*did you mean '{nearest}'.*got '{kind}'$"):
+        getattr(recorder, method)(kind)
+
+
+async def test_a_kind_that_no_policy_has_is_not_waited_for(recorder: EventRecorder) -> None:
+    with pytest.raises(ValueError, match="did you mean 'retry.scheduled'"):
+        await recorder.wait_for("retry.schedule")
+
+
+def test_kinds_of_others_are_allowed(recorder: EventRecorder) -> None:
+    recorder.assert_none("mine.done", "mine", "retries.scheduled", "retry")
+    emit("mine.done")
+    recorder.assert_exactly("mine.done")
+
+
+def test_every_kind_that_the_library_emits_is_known() -> None:
+    root = Path(resilience.__file__).parent
+    emitted: set[str] = set()
+    for file in [*root.rglob("*.py"), *(root.parent / "integrations").rglob("*.py")]:
+        text = file.read_text(encoding="utf-8")
+        emitted.update(re.findall(r'\bemit\(\s*"(\w+\.\w+)"', text))
+        if file.name.startswith("_cache"):
+            emitted.update(f"cache.{what}" for what in re.findall(r'\bself\._?count\(\s*"(\w+)"', text))
+    assert emitted
+    assert emitted | {"call.failed", "call.abandoned"} == KINDS
 
 
 @pytest.mark.parametrize("method", ["of", "assert_sequence", "assert_none", "assert_exactly"])

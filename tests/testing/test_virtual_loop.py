@@ -6,9 +6,12 @@ import math
 import os
 import re
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar, copy_context
 from datetime import timedelta
 from functools import partial
 from random import Random
@@ -19,6 +22,7 @@ import pytest
 
 from resilience import CircuitState, _clock, circuit_breaker, rate_limited, timeout
 from resilience.testing import StuckError, VirtualTimeLoop, clock_of, no_waits, run_virtually
+from resilience.testing._clocks import entries
 from resilience.testing._timeline import Timeline
 
 # Real seconds are the point here.
@@ -121,6 +125,22 @@ class FakeTimer:
         raise AssertionError("timers are never compared")
 
     __hash__ = None  # type: ignore[assignment]
+
+
+def test_a_timer_runs_in_the_context_that_it_was_given() -> None:
+    variable: ContextVar[str] = ContextVar("variable", default="of the caller")
+    context = copy_context()
+    context.run(variable.set, "of the timer")
+    seen: list[str] = []
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        loop.call_later(1, lambda: seen.append(variable.get()), context=context)
+        loop.call_at(2, lambda: seen.append(variable.get()))
+        await asyncio.sleep(3)
+
+    run(main())
+    assert seen == ["of the timer", "of the caller"]
 
 
 def test_the_timeline_forgets_cancelled_timers() -> None:
@@ -337,6 +357,8 @@ def test_stuck_shows_each_task_and_where_it_waits() -> None:
 
     with pytest.raises(StuckError) as caught:
         run(main(), patience=0)
+    shown = [entry.name for entry in caught.traceback.filter(caught)]
+    assert not {"select", "_go_on"} & set(shown), "our own code tells nothing"
     text = str(caught.value)
     assert text.startswith("every task waits, and nothing is left that could wake one (at 5 s):\n")
     here = os.path.relpath(__file__)
@@ -422,6 +444,18 @@ def test_time_stands_still_while_a_job_is_in_a_thread() -> None:
     run(main())
 
 
+def test_a_job_runs_in_the_executor_that_it_was_given_to_with_its_arguments() -> None:
+    def job(*args: int) -> tuple[str, tuple[int, ...]]:
+        return threading.current_thread().name, args
+
+    async def main() -> None:
+        with ThreadPoolExecutor(1, thread_name_prefix="own") as executor:
+            done = await asyncio.get_running_loop().run_in_executor(executor, job, 1, 2)
+        assert done == ("own_0", (1, 2))
+
+    run(main())
+
+
 def test_a_job_that_outlasts_our_patience_is_not_waited_for() -> None:
     release = threading.Event()
 
@@ -439,6 +473,25 @@ def test_a_job_that_outlasts_our_patience_is_not_waited_for() -> None:
         assert await job
 
     run(main(), patience=BRIEFLY)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="new in Python 3.12")
+@pytest.mark.filterwarnings("ignore:The executor did not finish:RuntimeWarning")
+def test_threads_that_do_not_end_are_not_waited_for_longer_than_asked() -> None:
+    release = threading.Event()
+    in_the_end = threading.Timer(20, release.set)
+    in_the_end.start()
+
+    async def main() -> None:
+        job = asyncio.create_task(asyncio.to_thread(release.wait))
+        await asyncio.sleep(0)
+        await asyncio.get_running_loop().shutdown_default_executor(timeout=BRIEFLY)
+        assert not release.is_set()
+        release.set()
+        await job
+
+    run(main(), patience=BRIEFLY)
+    in_the_end.cancel()
 
 
 def test_a_job_that_is_cancelled_does_not_stop_time() -> None:
@@ -762,3 +815,11 @@ def test_run_virtually_names_the_tasks_left_running() -> None:
         AssertionError, match=r"tasks left running:\n  left\n .*background: await asyncio.sleep\(60\)$"
     ):
         run_virtually(main())
+
+
+def test_each_time_that_a_loop_lends_its_clock_is_counted() -> None:
+    before, loop = entries(), VirtualTimeLoop()
+    with clock_of(loop), clock_of(loop):
+        assert entries() == before + 2
+    loop.close()
+    assert entries() == before + 2
