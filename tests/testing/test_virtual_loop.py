@@ -6,7 +6,6 @@ import math
 import os
 import re
 import socket
-import sys
 import threading
 import time
 from collections.abc import Callable, Coroutine
@@ -475,23 +474,20 @@ def test_a_job_that_outlasts_our_patience_is_not_waited_for() -> None:
     run(main(), patience=BRIEFLY)
 
 
-@pytest.mark.skipif(sys.version_info < (3, 12), reason="new in Python 3.12")
-@pytest.mark.filterwarnings("ignore:The executor did not finish:RuntimeWarning")
-def test_threads_that_do_not_end_are_not_waited_for_longer_than_asked() -> None:
-    release = threading.Event()
-    in_the_end = threading.Timer(20, release.set)
-    in_the_end.start()
+def test_how_long_to_wait_for_threads_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[float | None] = []
+
+    async def shut_down(self: asyncio.BaseEventLoop, timeout: float | None = None) -> None:
+        asked.append(timeout)
 
     async def main() -> None:
-        job = asyncio.create_task(asyncio.to_thread(release.wait))
-        await asyncio.sleep(0)
-        await asyncio.get_running_loop().shutdown_default_executor(timeout=BRIEFLY)
-        assert not release.is_set()
-        release.set()
-        await job
+        loop: Any = asyncio.get_running_loop()
+        await loop.shutdown_default_executor(7)
+        await loop.shutdown_default_executor(timeout=8)
 
-    run(main(), patience=BRIEFLY)
-    in_the_end.cancel()
+    monkeypatch.setattr(asyncio.BaseEventLoop, "shutdown_default_executor", shut_down)
+    run(main())
+    assert asked[:2] == [7, 8]
 
 
 def test_a_job_that_is_cancelled_does_not_stop_time() -> None:
