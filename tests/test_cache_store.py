@@ -215,8 +215,13 @@ async def test_a_container_that_refuses_a_value_by_its_time() -> None:
 
 
 async def test_a_container_that_refuses_a_new_value_forgets_the_old_one() -> None:
-    container: Any = cachetools.TLRUCache(10, lambda key, value, now: now + (1000 if value == 1 else -1))
-    policy, load, _ = counting(store=container, ttl=10)
+    class Choosy(cachetools.LRUCache[Any, Any]):
+        def __setitem__(self, key: Any, value: Any, **options: Any) -> None:
+            self.pop(key, None)
+            if value == 1:
+                super().__setitem__(key, value, **options)
+
+    policy, load, _ = counting(store=Choosy(10), ttl=10)
     assert await load("a") == 1
     advance(10)
     assert await load("a") == 2
