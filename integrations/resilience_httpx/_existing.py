@@ -57,7 +57,7 @@ def resilient(client: C, **options: Unpack[PolicyOptions]) -> C:
     except BaseException:
         changed.__class__ = kind
         raise
-    changed._keep_connections()  # noqa: SLF001
+    changed._mend_inherited()  # noqa: SLF001
     return client
 
 

@@ -16,9 +16,11 @@ from resilience_httpx._auth import CREDENTIAL_HEADERS
 from resilience_httpx._backends import Backend, check_backend, new_transport
 from resilience_httpx._batch import Batching
 from resilience_httpx._connections import keep
+from resilience_httpx._cookies import sparing
 from resilience_httpx._origins import origin_of
 from resilience_httpx._packages import httpx
 from resilience_httpx._pagination import Paginating
+from resilience_httpx._plain_urls import plain_url
 from resilience_httpx._response_cache import ResponseCache
 from resilience_httpx._sender import PolicyOptions, Sender
 
@@ -49,7 +51,7 @@ class ResilientMixin(Paginating, Batching, _Client):
         self._backend = check_backend(backend, options)
         super().__init__(base_url=base_url, **options)
         self._put_under(policies)
-        self._keep_connections()
+        self._mend_inherited()
 
     def _put_under(self, policies: Any) -> None:
         self._sender = Sender(
@@ -121,7 +123,11 @@ class ResilientMixin(Paginating, Batching, _Client):
                 headers.pop(name, None)
         return headers
 
-    def _keep_connections(self) -> None:
+    def _merge_url(self, url: httpx.URL | str) -> httpx.URL:
+        return plain_url(self.base_url, url) or super()._merge_url(url)
+
+    def _mend_inherited(self) -> None:
+        self._cookies = sparing(self.cookies)
         for transport in (self._transport, *self._mounts.values()):
             keep(transport)
 
