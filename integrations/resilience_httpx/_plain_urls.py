@@ -38,7 +38,10 @@ def plain_url(base: httpx.URL, text: object) -> httpx.URL | None:
     if found is not None:
         return _below(base, found[1])
     found = _ABSOLUTE.fullmatch(text)
-    return None if found is None else _below(_root(type(base), found[1]), found[2])
+    if found is None:
+        return None
+    kind: Any = type(base)
+    return _below(_root(kind, found[1]), found[2])
 
 
 def _below(base: httpx.URL, path: str) -> httpx.URL | None:
