@@ -97,7 +97,8 @@ class CircuitBreaker(Handle, Policy):
                 if permit is None:
                     raise rejection(CircuitBreakerOpenError, retry_after, name)
             try:
-                result = await function(*args, **kwargs)
+                # A call without ** is quicker by 10 to 20 ns.
+                result = await (function(*args, **kwargs) if kwargs else function(*args))
             except BaseException as error:
                 circuits.raised(circuit, permit, error, started, name)
                 raise
@@ -259,7 +260,7 @@ def circuit_breaker(
         half_open_stage=optional(time_of_stage, "half_open_stage", half_open_stage),
         on=_arguments.errors_or_predicate("on", on),
         ignore=_arguments.errors_or_predicate("ignore", ignore),
-        on_result=optional(_arguments.plain_function, "on_result", on_result),
+        on_result=optional(_arguments.function_of_value, "on_result", on_result),
         key=optional(_arguments.plain_function, "key", key),
         max_keys=_arguments.whole("max_keys", max_keys),
     )

