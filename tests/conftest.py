@@ -1,8 +1,10 @@
 """Async tests run in virtual time; those marked ``real_time`` use sockets or threads."""
 
 import asyncio
+import functools
 import gc
 import inspect
+import ssl
 import time
 from collections.abc import Iterator
 
@@ -46,6 +48,14 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     else:
         run_virtually(coroutine)
     return True
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _certificates_are_read_once() -> Iterator[None]:
+    """Let all clients share what takes each 20 ms to read; no test looks at certificates."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ssl, "create_default_context", functools.cache(ssl.create_default_context))
+        yield
 
 
 @pytest.fixture(autouse=True)
