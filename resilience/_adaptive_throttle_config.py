@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from resilience import _arguments
 from resilience._arguments import Errors
 from resilience._errors import RejectedError
 
 
-@dataclass(frozen=True, slots=True)
-class AdaptiveThrottleConfig:
+class AdaptiveThrottleConfig(NamedTuple):
     """The arguments of an adaptive throttle."""
 
     ratio: float = 2.0

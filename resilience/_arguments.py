@@ -8,6 +8,8 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, TypeAlias, TypeVar, cast
 
+from resilience._signatures import check_takes
+
 Seconds: TypeAlias = float | timedelta
 """A duration: seconds, or a ``timedelta``. Zero is a value, never "unset"."""
 
@@ -90,11 +92,18 @@ def function(name: str, value: T) -> T:
     return value
 
 
-def plain_function(name: str, value: T) -> T:
-    """Return a callable that is not async: what it returns is used at once."""
-    if not callable(value) or is_async(value):
+def plain_function(name: str, value: T, takes: str | None = None) -> T:
+    """Return a callable that is not async, and that takes one argument if ``takes`` says what it is."""
+    if not callable(value) or is_async(value):  # what it returns is used at once
         raise TypeError(_wrong(name, value, "a function that is not async"))
+    if takes is not None:
+        check_takes(name, value, takes)
     return value
+
+
+def function_of_value(name: str, value: T) -> T:
+    """Return a callable that is not async and takes the value that a call has returned."""
+    return plain_function(name, value, "the value")
 
 
 def is_async(function: Callable[..., object]) -> bool:
@@ -114,7 +123,7 @@ def exception_types(name: str, value: object) -> tuple[type[BaseException], ...]
 def errors_or_predicate(name: str, value: Errors) -> Errors:
     """Return exception types, or a function that is not async."""
     if callable(value) and not inspect.isclass(value):
-        return plain_function(name, value)
+        return plain_function(name, value, "the error")
     exception_types(name, value)
     return value
 

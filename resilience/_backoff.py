@@ -17,7 +17,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Protocol, cast
+from typing import Any, NamedTuple, Protocol, cast
 
 from resilience import _arguments
 
@@ -128,8 +128,7 @@ class DecorrelatedJitter:
         return min(least + random.random() * (bound - least), bound)  # the sum may round upwards
 
 
-@dataclass(frozen=True, slots=True)
-class Constant:
+class Constant(NamedTuple):
     """The same wait every time."""
 
     seconds: float
@@ -139,8 +138,7 @@ class Constant:
         return self.seconds
 
 
-@dataclass(frozen=True, slots=True)
-class Steps:
+class Steps(NamedTuple):
     """The waits of a sequence, one after the other; the last one repeats."""
 
     seconds: tuple[float, ...]

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Final, TypeAlias, TypedDict, cast
+from typing import Any, Final, NamedTuple, TypeAlias, TypedDict, cast
 
 from resilience import _arguments
 from resilience._arguments import Errors, Seconds
@@ -29,8 +28,7 @@ _MINIMUM_CALLS = 20
 DEFAULT_PAUSE: Final = 30.0
 
 
-@dataclass(frozen=True, slots=True)
-class CircuitBreakerConfig:
+class CircuitBreakerConfig(NamedTuple):
     """The arguments of a circuit breaker; ``None`` for a rule that is off."""
 
     failure_threshold: int | None = 5

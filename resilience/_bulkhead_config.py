@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from resilience import _arguments
 from resilience._adaptive_limit import AdaptiveLimit
@@ -15,8 +14,7 @@ from resilience._priority_queue import Priority
 Key: TypeAlias = Callable[..., Hashable]
 
 
-@dataclass(frozen=True, slots=True)
-class BulkheadConfig:
+class BulkheadConfig(NamedTuple):
     """The arguments of a bulkhead."""
 
     max_concurrent: int | AdaptiveLimit

@@ -12,7 +12,6 @@ A value is returned as it was stored: who changes it changes it for all, unless 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict
 from types import CoroutineType
 from typing import Any, ParamSpec, TypeVar, Unpack, overload
 
@@ -47,6 +46,7 @@ class Cached(Policy):
     """A cache of results; made by `cached`."""
 
     kind = "cached"
+    _not_shown = ("store",)
     has_state = True
     config: CachedConfig
 
@@ -134,7 +134,7 @@ class Cached(Policy):
         """Return the state as plain data: `info`, the failures that no caller saw, and loads in flight."""
         counts = self._loads.counts
         return {
-            **asdict(self.info()),
+            **self.info()._asdict(),
             "refresh_failures": counts.refresh_failed,
             "store_failures": counts.store_failed,
             "in_flight": len(self._loads.flights),
@@ -287,10 +287,10 @@ def cached(
         stale_while_revalidate=_arguments.seconds("stale_while_revalidate", stale_while_revalidate),
         stale_if_error=_arguments.seconds("stale_if_error", stale_if_error),
         error_ttl=_arguments.seconds("error_ttl", error_ttl),
-        condition=None if condition is None else _arguments.plain_function("condition", condition),
+        condition=_arguments.optional(_arguments.function_of_value, "condition", condition),
         early_refresh=_arguments.number("early_refresh", early_refresh),
         jitter=_arguments.fraction("jitter", jitter),
-        copy=None if copy is None else _arguments.plain_function("copy", copy),
+        copy=_arguments.optional(_arguments.function_of_value, "copy", copy),
         tags=() if tags is None else checked_tags(tags),
     )
     policy = Cached(config, name=name)

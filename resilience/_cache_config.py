@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from typing import Any, Final, TypeAlias, TypedDict, cast
+from typing import Any, Final, NamedTuple, TypeAlias, TypedDict, cast
 
 from resilience import _arguments
 from resilience._cache_key import KeyFunction
@@ -22,13 +21,12 @@ DEFAULT_TTL: Final = 300.0
 DEFAULT_MAXSIZE: Final = 1024
 
 
-@dataclass(frozen=True, slots=True)
-class CachedConfig:
+class CachedConfig(NamedTuple):
     """The arguments of a cache; durations in seconds."""
 
     ttl: float | Callable[[Any], _arguments.Seconds] = DEFAULT_TTL
     maxsize: int = DEFAULT_MAXSIZE
-    store: Container | CacheStore | None = field(default=None, repr=False)  # would show what it holds
+    store: Container | CacheStore | None = None
     memory_ttl: float = 0
     key: KeyFunction | None = None
     stale_while_revalidate: float = 0
@@ -39,6 +37,10 @@ class CachedConfig:
     jitter: float = 0.0
     copy: Callable[[Any], Any] | None = None
     tags: tuple[str, ...] | TagsFunction = ()
+
+    def __repr__(self) -> str:
+        shown = {name: value for name, value in self._asdict().items() if name != "store"}
+        return f"CachedConfig({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
 
     def make_store(self) -> Store:
         """Make the place for the entries."""
@@ -75,7 +77,7 @@ def checked_ttl(ttl: object) -> float | Callable[[Any], _arguments.Seconds]:
     """Return a time to live in seconds, or the function that gives it, after a check."""
     if not callable(ttl):
         return _arguments.seconds("ttl", ttl)
-    return _arguments.plain_function("ttl", cast("Callable[[Any], _arguments.Seconds]", ttl))
+    return _arguments.function_of_value("ttl", cast("Callable[[Any], _arguments.Seconds]", ttl))
 
 
 def checked_store(store: Container | CacheStore) -> Container | CacheStore:

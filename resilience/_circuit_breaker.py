@@ -83,6 +83,7 @@ class CircuitBreaker(Handle, Policy):
         name = self._name or name
         circuits = self._circuits
         one = circuits.one
+        plain: Callable[..., Awaitable[R]] = function  # called without **, it is 10 to 20 ns quicker
         in_seconds = isinstance(self.config.window, timedelta)
 
         async def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -97,8 +98,7 @@ class CircuitBreaker(Handle, Policy):
                 if permit is None:
                     raise rejection(CircuitBreakerOpenError, retry_after, name)
             try:
-                # A call without ** is quicker by 10 to 20 ns.
-                result = await (function(*args, **kwargs) if kwargs else function(*args))
+                result = await (plain(*args, **kwargs) if kwargs else plain(*args))
             except BaseException as error:
                 circuits.raised(circuit, permit, error, started, name)
                 raise

@@ -45,11 +45,12 @@ def deadline() -> float | None:
 def remaining(now: float) -> float | None:
     """Return the seconds from ``now`` to the nearest open deadline, negative once it has passed."""
     nearest: float | None = None
-    scope = _open_or_outer(innermost.get())
+    scope = _innermost()
     while scope is not None:
-        if nearest is None or scope.when < nearest:
+        is_open = scope.task is not None
+        if is_open and (nearest is None or scope.when < nearest):
             nearest = scope.when
-        scope = _open_or_outer(scope.outer)
+        scope = scope.outer
     return None if nearest is None else nearest - now
 
 

@@ -84,7 +84,7 @@ def subscribe(listener: Listener) -> Callable[[], None]:
         >>> unsubscribe()
     """
     global listeners
-    subscription = _Subscription(_arguments.plain_function("listener", listener))
+    subscription = _Subscription(_arguments.plain_function("listener", listener, "the event"))
     with _lock:
         listeners = (*listeners, subscription)
 

@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from types import CoroutineType
-from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
+from typing import Any, Generic, NamedTuple, ParamSpec, TypeVar, cast, overload
 
 from resilience import _arguments, _events
+from resilience._callables import is_decoratable, is_descriptor
 from resilience._policy import Policy, show, switch
+from resilience._signatures import check_takes_call_of, takes_nothing
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -26,8 +27,10 @@ F = TypeVar("F")
 F_co = TypeVar("F_co", covariant=True)
 
 
-@dataclass(frozen=True, slots=True)
-class FallbackConfig:
+_BARE = "fallback needs a value or a function, as in @fallback(None), before the function to decorate"
+
+
+class FallbackConfig(NamedTuple):
     """The arguments of a fallback."""
 
     value_or_function: object
@@ -43,13 +46,22 @@ class Fallback(Policy, Generic[F_co]):
     def __init__(self, value_or_function: object, *, on: _arguments.Errors, name: str | None) -> None:
         super().__init__(name)
         _refuse_awaitable(value_or_function)
+        _refuse_bare_use(value_or_function)
         self.config = FallbackConfig(value_or_function, _arguments.errors_or_predicate("on", on))
 
     def __call__(
         self, function: Callable[P, Awaitable[R]], /
     ) -> Callable[P, CoroutineType[Any, Any, R | F_co]]:
         """Decorate a function; see `Policy.__call__`. Its result may be the fallback's, too."""
+        if not is_decoratable(function):
+            raise TypeError(_BARE)  # what ``@fallback`` alone has made of a function is called like it
         return super().__call__(function)
+
+    def check_functions(self, function: Callable[..., object]) -> None:
+        """Refuse a function that cannot answer for any call; see `Policy.check_functions`."""
+        given = self.config.value_or_function
+        if callable(given):
+            check_takes_call_of(function, "value_or_function", given, before=["the error"])
 
     async def call(
         self, function: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs
@@ -137,6 +149,13 @@ def _predicate(on: _arguments.Errors) -> Callable[[Exception], object]:
     if isinstance(on, (type, tuple)):
         return lambda error: isinstance(error, on)
     return on
+
+
+def _refuse_bare_use(value: object) -> None:
+    # A function that could answer takes the error.
+    is_bare = callable(value) and _arguments.is_async(value) and takes_nothing(value)
+    if is_bare or is_descriptor(value):
+        raise TypeError(_BARE)
 
 
 def _refuse_awaitable(value: object) -> None:

@@ -15,10 +15,10 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import Any, ParamSpec, TypeAlias, TypeVar
+from typing import Any, NamedTuple, ParamSpec, TypeAlias, TypeVar
 
 from resilience import _arguments, _clock
+from resilience._callables import is_descriptor
 from resilience._hedge_call import HedgedCall
 from resilience._latency import LatencyWindow, Percentile
 from resilience._policy import Policy, switch
@@ -30,8 +30,7 @@ R = TypeVar("R")
 Delay: TypeAlias = _arguments.Seconds | Percentile | Callable[..., _arguments.Seconds]
 
 
-@dataclass(frozen=True, slots=True)
-class HedgeConfig:
+class HedgeConfig(NamedTuple):
     """The arguments of a hedge."""
 
     delay: float | Percentile | Callable[..., _arguments.Seconds]
@@ -146,6 +145,8 @@ def hedge(
 def _checked_delay(delay: Delay) -> float | Percentile | Callable[..., _arguments.Seconds]:
     if isinstance(delay, Percentile):
         return delay
+    if is_descriptor(delay) or (callable(delay) and _arguments.is_async(delay)):
+        raise TypeError(f"hedge needs a delay, as in @hedge(0.5); got {delay!r}")
     if callable(delay) and not isinstance(delay, type):
         return _arguments.plain_function("delay", delay)
     return _arguments.seconds("delay", delay)

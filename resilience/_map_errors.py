@@ -10,13 +10,13 @@ error has the original as its cause.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from types import CoroutineType, MappingProxyType
-from typing import Any, ParamSpec, TypeAlias, TypeVar, cast, overload
+from typing import Any, NamedTuple, ParamSpec, TypeAlias, TypeVar, cast, overload
 
 from resilience import _arguments
 from resilience._callables import is_decoratable
 from resilience._policy import Policy, switch
+from resilience._signatures import check_takes
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -26,8 +26,7 @@ NarrowSource = TypeVar("NarrowSource", bound=Source)
 Target: TypeAlias = type[Exception] | Callable[[Any], Exception]
 
 
-@dataclass(frozen=True, slots=True)
-class MapErrorsConfig:
+class MapErrorsConfig(NamedTuple):
     """The arguments of ``map_errors``."""
 
     mapping: Mapping[Any, Target]
@@ -42,7 +41,8 @@ class MapErrors(Policy):
 
     def __init__(self, mapping: Mapping[Any, Target], *, default: Target | None, name: str | None) -> None:
         super().__init__(name)
-        _arguments.instance("mapping", cast("object", mapping), Mapping, "a mapping of errors to errors")
+        allowed = "a mapping of errors to errors, such as {OSError: Unavailable}"
+        _arguments.instance("mapping", cast("object", mapping), Mapping, allowed)
         self.config = MapErrorsConfig(MappingProxyType(dict(mapping)), default)
         self._targets = _targets_by_class(self.config)
 
@@ -144,7 +144,7 @@ def map_errors(mapping: Any = None, /, *, default: Target | None = None, name: s
         ...     print(error, "-", repr(error.__cause__))
         reset by peer - ConnectionResetError('reset by peer')
     """
-    if is_decoratable(mapping):
+    if is_decoratable(mapping) and not isinstance(mapping, type):
         return MapErrors({}, default=default, name=name)(mapping)
     return MapErrors({} if mapping is None else mapping, default=default, name=name)
 
@@ -178,6 +178,8 @@ def _checked_target(name: str, target: Target) -> Target:
         raise TypeError(
             f"{name}: a target must be a type of Exception or a function that makes one, got {target!r}"
         )
+    if not isinstance(target, type):
+        check_takes(f"{name}: a target", target, "the error")
     return target
 
 

@@ -10,9 +10,8 @@ rejections do not pass for fast successes) and ``resilience.calls.in_flight`` (g
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from types import CoroutineType, MappingProxyType
-from typing import Any, ParamSpec, TypeVar, overload
+from typing import Any, NamedTuple, ParamSpec, TypeVar, overload
 
 from resilience import _arguments, _clock, _events
 from resilience._callables import full_name, is_decoratable
@@ -28,8 +27,7 @@ R = TypeVar("R")
 _RESERVED = {"operation", "outcome"}
 
 
-@dataclass(frozen=True, slots=True)
-class TrackMetricsConfig:
+class TrackMetricsConfig(NamedTuple):
     """The arguments of ``track_metrics``."""
 
     operation: str | None = None

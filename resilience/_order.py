@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
 # (outer, inner): why that is wrong. The mend is always to swap the two.
 _DEFEATED = {
+    ("cached", "fallback"): "the answer in place of a failure is kept like a real one",
     ("retry", "fallback"): "the fallback answers every failure, so there is nothing to retry",
     ("retry", "cached"): "the cache is asked again at each attempt",
     ("hedge", "fallback"): "the fallback answers every failure, so the first attempt to fail wins",
@@ -43,6 +44,8 @@ def _problems(outer: Policy, inner: Policy) -> Iterator[str]:
     reason = _DEFEATED.get((outer.kind, inner.kind))
     if reason is not None:
         yield f"{outer.kind} is outside {inner.kind}: {reason}. Put {outer.kind} inside {inner.kind}"
+    if outer.kind == inner.kind == "retry" and outer is not inner:
+        yield "retry is outside another retry: their attempts multiply. Remove one"
     if outer.kind in _INNERMOST and inner.kind not in _INNERMOST:
         yield (
             f"{outer.kind} is outside {inner.kind}, which never sees what it injects. "

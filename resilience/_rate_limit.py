@@ -10,8 +10,7 @@ that it was just given, to the next. With ``key=`` every key has a limit and a l
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Hashable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeAlias, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeAlias, TypeVar, cast, overload
 
 from resilience import _arguments, _clock, _events
 from resilience._async_limiter import adopt, is_async_limiter
@@ -44,8 +43,7 @@ PER = 1.0
 MAX_KEYS = 10_000
 
 
-@dataclass(frozen=True, slots=True)
-class RateLimitConfig:
+class RateLimitConfig(NamedTuple):
     """The arguments of a rate limit."""
 
     rate: float | None = None

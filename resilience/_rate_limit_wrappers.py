@@ -30,6 +30,7 @@ def guard_window(
 ) -> Callable[P, Awaitable[R]]:
     """Guard a function whose calls cost one token of a window."""
     rule, log, max_wait = window.rule, window.log.append, policy.config.max_wait
+    plain: Callable[..., Awaitable[R]] = function  # called without **, it is 10 to 20 ns quicker
 
     async def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
         if not (policy.enabled and switch.active):
@@ -39,8 +40,7 @@ def guard_window(
             window.free -= 1
             rule.since = now
             log(now)
-            # A call without ** is quicker by 10 to 20 ns.
-            return await (function(*args, **kwargs) if kwargs else function(*args))
+            return await (plain(*args, **kwargs) if kwargs else plain(*args))
         if place := policy.arrive(1, max_wait):
             await policy.take_turn(place, now, name)
         return await function(*args, **kwargs)
@@ -54,6 +54,7 @@ def guard_bucket(
     """Guard a function whose calls cost one token of a bucket."""
     rule, max_wait = bucket.rule, policy.config.max_wait
     per_second, capacity = rule.per_second, float(rule.capacity)
+    plain: Callable[..., Awaitable[R]] = function  # called without **, it is 10 to 20 ns quicker
 
     async def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
         if not (policy.enabled and switch.active):
@@ -65,7 +66,7 @@ def guard_bucket(
         if tokens >= ONE and bucket.line is None and not rule.busy:
             bucket.tokens = tokens - 1.0
             bucket.at = now
-            return await (function(*args, **kwargs) if kwargs else function(*args))
+            return await (plain(*args, **kwargs) if kwargs else plain(*args))
         if place := policy.arrive(1, max_wait):
             await policy.take_turn(place, now, name)
         return await function(*args, **kwargs)

@@ -106,6 +106,7 @@ class Retry(Policy):
         rules, budget = self._rules, self.budget
         if self._limit is not None or rules.judges_results:
             return self._wrap_every_attempt(function, name)
+        plain: Callable[..., Awaitable[R]] = function  # called without **, it is 10 to 20 ns quicker
 
         async def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
             if not (self.enabled and switch.active):
@@ -119,8 +120,7 @@ class Retry(Policy):
                 else:
                     budget.count(started)
             try:
-                # A call without ** is quicker by 10 to 20 ns.
-                return await (function(*args, **kwargs) if kwargs else function(*args))
+                return await (plain(*args, **kwargs) if kwargs else plain(*args))
             except Exception as error:
                 call = Call(rules, name, started, 1, (function, args, kwargs))
                 if not await call.goes_on(error):

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar, cast
 
 from resilience import _arguments
 from resilience._backoff import DecorrelatedJitter, FullJitter
 from resilience._retry_budget import RetryBudget
 from resilience._retry_rules import tenacity_argument_of
+from resilience._signatures import check_takes
 
 if TYPE_CHECKING:
     from tenacity import RetryCallState
@@ -36,8 +36,7 @@ class Default(Enum):
     BUDGET = "a budget of its own"
 
 
-@dataclass(frozen=True, slots=True)
-class RetryConfig:
+class RetryConfig(NamedTuple):
     """The arguments of a retry; ``attempts`` is ``None`` where nothing limits their number."""
 
     attempts: int | None = 3
@@ -66,13 +65,17 @@ def checked_on(on: On) -> On:
         _arguments.exception_types("on", cast("object", given))
     elif not callable(on):
         raise TypeError(f"on must be exception types, a predicate or a tenacity retry object, got {on!r}")
+    else:
+        check_takes("on", on, "the error")
     return on
 
 
 def checked_predicate(name: str, value: T) -> T:
     """Return a function of the value, which no object of tenacity's is."""
     refuse_tenacity(name, "a function of the value", value)
-    return _arguments.function(name, value)
+    function = _arguments.function(name, value)
+    check_takes(name, cast("Callable[..., object]", function), "the value")
+    return function
 
 
 def checked_strategy(name: str, value: T) -> T:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from resilience._policy import live_policies
+from resilience._live import live
 
 
 def snapshot() -> dict[str, list[dict[str, Any]]]:
@@ -12,7 +12,8 @@ def snapshot() -> dict[str, list[dict[str, Any]]]:
 
     Several policies may have one name: those of a function that wears several, or those that were given
     the same. A policy that nobody holds any more is gone from the page as well. With ``key=`` only totals
-    are shown, never the keys. Safe from any thread, with and without a running loop.
+    are shown, never the keys. What else has a state, such as the cache of an HTTP client, is on the page,
+    too. Safe from any thread, with and without a running loop.
 
     Returns:
         Plain data, ready for JSON: for each name a list, the oldest policy first. Each entry has ``kind``
@@ -26,13 +27,7 @@ def snapshot() -> dict[str, list[dict[str, Any]]]:
         [('circuit_breaker(failure_threshold=3)', 'closed')]
     """
     page: dict[str, list[dict[str, Any]]] = {}
-    for policy in live_policies():
-        entry = {
-            **policy.snapshot(),
-            "name": policy.name,
-            "kind": policy.kind,
-            "policy": repr(policy),
-            "enabled": policy.enabled,
-        }
-        page.setdefault(policy.name, []).append(entry)
+    for each in live():
+        entry = each.on_page()
+        page.setdefault(entry["name"], []).append(entry)
     return page

@@ -8,20 +8,18 @@ policies as they are for their other uses.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from types import CoroutineType
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 from resilience import _arguments
-from resilience._callables import look_like
+from resilience._callables import look_like, qualified_name
 from resilience._policy import Policy, decorate, switch
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
-@dataclass(frozen=True, slots=True)
-class StackConfig:
+class StackConfig(NamedTuple):
     """The arguments of a stack."""
 
     policies: tuple[Policy, ...]
@@ -50,7 +48,7 @@ class Stack(Policy):
 
     def __call__(self, function: Callable[P, Awaitable[R]], /) -> Callable[P, CoroutineType[Any, Any, R]]:
         """Decorate a function with all policies of the stack; see `Policy.__call__`."""
-        use = self._note_use(function)
+        use = self.note_use(qualified_name(function))
         return decorate(function, self.policies, self.wrap, use, check=self.config.check)
 
     def _wrap(self, function: Callable[P, Awaitable[R]], name: str) -> Callable[P, Awaitable[R]]:

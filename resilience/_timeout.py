@@ -10,8 +10,7 @@ from __future__ import annotations
 
 from asyncio import CancelledError
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import ParamSpec, TypeVar
+from typing import NamedTuple, ParamSpec, TypeVar
 
 from resilience import _arguments, _clock, _events
 from resilience._callables import is_decoratable
@@ -23,8 +22,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-@dataclass(frozen=True, slots=True)
-class TimeoutConfig:
+class TimeoutConfig(NamedTuple):
     """The arguments of a timeout."""
 
     seconds: float
@@ -48,14 +46,14 @@ class Timeout(Policy):
 
     def _wrap(self, function: Callable[P, Awaitable[R]], name: str) -> Callable[P, Awaitable[R]]:
         limit = self._limit
+        plain: Callable[..., Awaitable[R]] = function  # called without **, it is 10 to 20 ns quicker
 
         async def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
             if not (self.enabled and switch.active):
                 return await function(*args, **kwargs)
             scope = limit.open(_clock.monotonic())
             try:
-                # A call without ** is quicker by 10 to 20 ns.
-                result = await (function(*args, **kwargs) if kwargs else function(*args))
+                result = await (plain(*args, **kwargs) if kwargs else plain(*args))
             except CancelledError as error:
                 if scope.close():
                     if _events.listeners:

@@ -1,6 +1,5 @@
 """The rules of the circuit, one by one; see tests/models for its comparison with a model."""
 
-from dataclasses import asdict
 from datetime import timedelta
 from typing import Any
 
@@ -719,7 +718,7 @@ def test_b16_a_circuit_that_remembers_abandoned_calls_is_not_idle():
 def test_b16_failures_that_left_a_window_of_seconds_are_forgiven():
     window = timedelta(seconds=10)
     config = plan(9, failure_rate=1.0, abandoned_rate=1.0, window=window, minimum_calls=9, key=id)
-    circuit = Circuit(CircuitBreakerConfig(**{**asdict(config), "failure_threshold": None}))
+    circuit = Circuit(config._replace(failure_threshold=None))
     for outcome in (FAILURE, ABANDONED):
         end(circuit, circuit.admit(0), 0, outcome)
     assert not circuit.is_idle(9)

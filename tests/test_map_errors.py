@@ -417,7 +417,7 @@ async def test_the_context_of_the_original_is_kept() -> None:
 @pytest.mark.parametrize(
     ("mapping", "default", "error", "match"),
     [
-        ("x", None, TypeError, "mapping must be a mapping of errors to errors, got 'x'"),
+        ("x", None, TypeError, "mapping must be a mapping of errors to errors, such as .*, got 'x'"),
         ([(OSError, AppError)], None, TypeError, "mapping must be a mapping"),
         (
             {"OSError": AppError},

@@ -542,6 +542,7 @@ class Labelled(Policy):
 
 
 DEFEATED = [
+    ("cached", "fallback"),
     ("retry", "fallback"),
     ("retry", "cached"),
     ("hedge", "fallback"),
@@ -573,6 +574,16 @@ def test_the_right_order_is_silent_and_so_is_check_false(outer: str, inner: str)
         Labelled(outer)(Labelled(inner)(plain))
         stack(Labelled(outer), Labelled(inner))(plain)
         stack(Labelled(inner), Labelled(outer), check=False)(plain)
+
+
+def test_the_attempts_of_two_retries_multiply() -> None:
+    message = r"retry is outside another retry: their attempts multiply\. Remove one \(plain\)\."
+    with pytest.warns(match=message):
+        stack(Labelled("retry"), Labelled("timeout"), Labelled("retry"))(plain)
+    once = Labelled("retry")
+    with pytest.warns() as caught:
+        stack(once, once)(plain)
+    assert ["the same retry object stands twice" in str(each.message) for each in caught] == [True]
 
 
 def test_what_is_injected_stands_together_in_any_order() -> None:

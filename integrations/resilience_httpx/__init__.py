@@ -1,5 +1,6 @@
 """A ready-made HTTP client on httpx: `ResilientClient`, its credentials and its errors."""
 
+import importlib.util
 import typing
 
 from resilience_httpx._addresses import AddressRefusedError, public_addresses_only
@@ -90,12 +91,16 @@ __all__ = [
     "send_webhook",
 ]
 
+# `ClientConfig` needs the extra ``settings``, and pydantic takes its time to import: it comes on demand.
 if typing.TYPE_CHECKING:
     from resilience_httpx._config import ClientConfig as ClientConfig
+
+    __all__ += ["ClientConfig"]
 else:
+    if importlib.util.find_spec("pydantic_settings") is not None:
+        __all__ = sorted([*__all__, "ClientConfig"])
 
     def __getattr__(name):
-        # Not in ``__all__``: it needs the extra ``settings``, and pydantic takes its time to import.
         if name != "ClientConfig":
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         from resilience_httpx._config import ClientConfig

@@ -45,7 +45,8 @@ def new_transport(package: ModuleType, backend: str, **options: Any) -> Any:
         ImportError: If the backend is not installed.
     """
     if backend == "httpx":
-        return keeping(package.AsyncHTTPTransport)(**options)
+        http2 = bool(options.get("http2"))
+        return keeping(package.AsyncHTTPTransport, http2=http2)(**options)
     try:
         module = importlib.import_module(_AIOHTTP[package.__name__])
     except ModuleNotFoundError as missing:

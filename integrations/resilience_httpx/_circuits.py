@@ -9,7 +9,6 @@ them. So its handle (``state``, ``force_open``, ``reset`` ...) is that of the cl
 from __future__ import annotations
 
 import threading
-from dataclasses import replace
 from weakref import WeakKeyDictionary
 
 from resilience import CircuitBreaker, RejectedError, circuit_breaker
@@ -51,13 +50,19 @@ def guard(breaker: CircuitBreaker, send: Send, use: str, home: str | None) -> Se
             family = _families[breaker] = _Family(breaker)
     if home is not None:
         family.claim(home)
-    own, others = breaker.wrap(send, use), family.others.wrap(send, use)
+    own = breaker.wrap(send, use)
+    others: Send | None = None
 
     async def guarded(request: httpx.Request) -> httpx.Response:
+        nonlocal others
         origin = origin_of(request.url)
         if origin == (family.own or family.claim(origin)):
             return await own(request)
-        return await (others if breaker.enabled else send)(request)
+        if not breaker.enabled:
+            return await send(request)
+        if others is None:
+            others = family.others(use).wrap(send, use)
+        return await others(request)
 
     return guarded
 
@@ -67,13 +72,25 @@ class _Family:
 
     def __init__(self, breaker: CircuitBreaker) -> None:
         self.own: str | None = None
-        self.others = CircuitBreaker(replace(breaker.config, key=origin_of_request), name=None)
+        # Not the breaker itself: the table of families would keep it alive.
+        self._config, self._name = breaker.config, breaker.given_name
+        self._others: CircuitBreaker | None = None
 
     def claim(self, origin: str) -> str:
         """Let the breaker itself guard an origin, unless it has one; return the one that it has."""
         with _lock:
             self.own = self.own or origin
             return self.own
+
+    def others(self, use: str) -> CircuitBreaker:
+        """Return the breaker for all other origins, made when the first of them is asked for."""
+        with _lock:
+            others = self._others
+            if others is None:
+                config = self._config._replace(key=origin_of_request)
+                others = self._others = CircuitBreaker(config, name=self._name)
+                others.note_use(use)
+            return others
 
 
 _lock = threading.Lock()

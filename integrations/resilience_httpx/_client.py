@@ -51,11 +51,11 @@ class ResilientClient(ResilientMixin, httpx.AsyncClient):
     ``timeout=`` is that of single operations, hooks run in each attempt. It needs asyncio. It has one pool
     of connections for its life; close it, or use it as ``async with``.
 
-    A request is sent again after 408, 429, 500, 502, 503, 504 and failures of the network, if its method is
-    idempotent or it has an ``Idempotency-Key``, and if its body comes out the same a second time; whatever
-    the method, if nothing was sent. ``Retry-After`` is a lower bound of the wait. When no attempt is left,
-    the last response is returned. The body is read within the attempt; with ``stream()`` the attempt ends
-    with the headers.
+    A request is sent again after 408, 429, 500, 502, 503, 504, 520 to 524, 529 and failures of the network,
+    if its method is idempotent or it has an ``Idempotency-Key``, and if its body comes out the same a
+    second time; whatever the method, if nothing was sent, or once after 425 (too early). ``Retry-After`` is
+    a lower bound of the wait. When no attempt is left, the last response is returned. The body is read
+    within the attempt; with ``stream()`` the attempt ends with the headers.
 
     A task that is cancelled while its request begins can cost httpx 0.28 a connection for good
     (httpcore#1093); not here: the client's own transports give it back.
@@ -99,6 +99,9 @@ class ResilientClient(ResilientMixin, httpx.AsyncClient):
             ``extensions={"idempotency_key": "..."}`` gives one for a call, ``None`` there gives none.
         attempt_header: A header that tells the server the number of the attempt, the first being 1. Hooks
             find the number in ``request.extensions.get("resilience.attempt", 1)``.
+        name: What events, metrics and lines of the log call this client, so that they can be told from
+            those of others; hooks find it in ``request.extensions["resilience.client"]``. Policies with a
+            name of their own keep it. Default: the name of the class.
         backend: What carries the requests: ``"httpx"``, or ``"aiohttp"`` (extra ``aiohttp``), which is
             several times faster with many connections and has no HTTP/2.
         **options: The other arguments of ``httpx.AsyncClient``.
@@ -142,6 +145,7 @@ class ResilientClient(ResilientMixin, httpx.AsyncClient):
         attempt_middleware: Sequence[Middleware] | None = None,
         idempotency_key: KeyOption = None,
         attempt_header: str | None = None,
+        name: str | None = None,
         backend: Backend = "httpx",
         **options: Unpack[HTTPXOptions],
     ) -> None:
@@ -163,6 +167,7 @@ class ResilientClient(ResilientMixin, httpx.AsyncClient):
             attempt_middleware=attempt_middleware,
             idempotency_key=idempotency_key,
             attempt_header=attempt_header,
+            name=name,
             backend=backend,
             **options,
         )

@@ -1,7 +1,8 @@
 """`ClientConfig`: a client from keyword arguments, environment variables and a TOML or YAML file.
 
-What counts, the first one that has a key: keyword arguments, then environment variables, then the file,
-then the client's own defaults. Tables are put together key by key. Needs the extra ``settings``.
+What counts, the first one that has a key: arguments of `client`, then those of `load`, then environment
+variables, then the file, then the client's own defaults. Tables are put together key by key, but for the
+arguments of `client`, which replace the whole. Needs the extra ``settings``.
 """
 
 from __future__ import annotations
@@ -22,18 +23,21 @@ except ModuleNotFoundError as missing:
 from resilience import _arguments
 from resilience_httpx._backends import check_backend
 from resilience_httpx._client import ResilientClient
+from resilience_httpx._config_connections import LimitsSection, TimeoutSection, tls_settings
 from resilience_httpx._config_sections import (
     APIKeySection,
     BasicSection,
     BearerSection,
+    BulkheadSection,
     CacheSection,
     CircuitBreakerSection,
     EndpointSection,
+    IdempotencySection,
     OAuth2Section,
     RateLimitSection,
     RetrySection,
     Section,
-    TimeoutSection,
+    ServerLimitsSection,
     as_value_error,
     none_if_false,
     refuse_unknown_keys,
@@ -50,9 +54,11 @@ from resilience_httpx._endpoints import Endpoints
 from resilience_httpx._origins import parse_origin
 
 _AUTH = ("bearer", "api_key", "basic", "oauth2")
-_POLICIES = ("retry", "rate_limit", "circuit_breaker", "cache")
-_AS_THEY_ARE = ("attempt_timeout", "total_timeout", "raise_for_status", "follow_redirects", "backend")
-_MAY_BE_OFF = (*_POLICIES, "attempt_timeout", "total_timeout", "timeout")
+_POLICIES = ("retry", "rate_limit", "circuit_breaker", "bulkhead", "server_limits", "cache")
+_TABLES = (*_POLICIES, "timeout", "idempotency_key", "limits")
+_FLAGS = ("raise_for_status", "follow_redirects", "http2")
+_AS_THEY_ARE = ("name", "base_url", "headers", "attempt_timeout", "total_timeout", "backend", *_FLAGS)
+_MAY_BE_OFF = (*_POLICIES, "attempt_timeout", "total_timeout", "timeout", "idempotency_key")
 
 
 class ClientConfig(BaseSettings):
@@ -68,6 +74,8 @@ class ClientConfig(BaseSettings):
         retry: The arguments of `retry`, such as ``{"attempts": 4}``.
         rate_limit: Those of `rate_limited`, such as ``{"rate": 10, "burst": 20}``.
         circuit_breaker: Those of `circuit_breaker`.
+        bulkhead: Those of `bulkhead`.
+        server_limits: Those of `ServerLimits`.
         cache: Those of `ResponseCache`.
         attempt_timeout: Seconds.
         total_timeout: Seconds.
@@ -79,9 +87,12 @@ class ClientConfig(BaseSettings):
         basic: Those of `BasicAuth`.
         oauth2: Those of `OAuth2ClientCredentials`.
         headers: Headers for each request; none that are secret, as they are shown.
+        idempotency_key: ``True``, the name of a header, or the arguments of `IdempotencyKey`.
         raise_for_status: As for `ResilientClient`.
-        follow_redirects: As for ``httpx.AsyncClient``.
-        backend: As for `ResilientClient`.
+        follow_redirects: As for ``httpx.AsyncClient``, as is ``http2``.
+        verify: Whether certificates are checked, or the path of a file or directory of those to trust.
+        limits: A table with ``max_connections``, ``max_keepalive_connections`` and ``keepalive_expiry``.
+        backend: As for `ResilientClient`, as is ``name``.
 
     Raises:
         ConfigurationError: If a key is not known, or a value is not allowed.
@@ -111,6 +122,8 @@ class ClientConfig(BaseSettings):
     retry: RetrySection | None = RetrySection()
     rate_limit: RateLimitSection | None = None
     circuit_breaker: CircuitBreakerSection | None = CircuitBreakerSection()
+    bulkhead: BulkheadSection | None = None
+    server_limits: ServerLimitsSection | None = ServerLimitsSection()
     cache: CacheSection | None = None
     attempt_timeout: SkipValidation[float | None] = 30.0
     total_timeout: SkipValidation[float | None] = 120.0
@@ -121,9 +134,14 @@ class ClientConfig(BaseSettings):
     basic: BasicSection | None = None
     oauth2: OAuth2Section | None = None
     headers: dict[str, str] = {}
+    idempotency_key: IdempotencySection | None = None
     raise_for_status: SkipValidation[bool] = False
     follow_redirects: SkipValidation[bool] = False
+    http2: SkipValidation[bool] = False
+    verify: SkipValidation[bool | str] = True
+    limits: LimitsSection = LimitsSection()
     backend: SkipValidation[str] = "httpx"
+    name: SkipValidation[str | None] = None
 
     def __init__(self, *, _sources: Sequence[Source] = (), **values: Any) -> None:
         sources = _sources or [Source("the arguments", values)]
@@ -149,6 +167,17 @@ class ClientConfig(BaseSettings):
             return dict.fromkeys(TimeoutSection.model_fields, seconds)
         return cast("object", value)
 
+    @field_validator("idempotency_key", mode="before")
+    @classmethod
+    def _short_for_a_table(cls, value: Any) -> Any:
+        if value is True:
+            return {}
+        if isinstance(value, str):
+            return {"header": value}
+        if value is None or isinstance(value, (Mapping, IdempotencySection)):
+            return cast("object", value)
+        raise ValueError(f"idempotency_key must be true, the name of a header or a table, got {value!r}")
+
     @field_validator(*_MAY_BE_OFF, mode="before")
     @classmethod
     def _turn_off(cls, value: Any) -> Any:
@@ -160,7 +189,7 @@ class ClientConfig(BaseSettings):
     def _check_seconds(cls, value: Any, info: ValidationInfo) -> Any:
         return as_value_error(_arguments.optional, _arguments.seconds, str(info.field_name), value)
 
-    @field_validator("raise_for_status", "follow_redirects")
+    @field_validator(*_FLAGS)
     @classmethod
     def _check_flag(cls, value: Any, info: ValidationInfo) -> Any:
         return as_value_error(_arguments.flag, str(info.field_name), value)
@@ -169,6 +198,17 @@ class ClientConfig(BaseSettings):
     @classmethod
     def _check_backend(cls, value: Any) -> Any:
         return as_value_error(check_backend, value, {})
+
+    @field_validator("verify")
+    @classmethod
+    def _check_certificates(cls, value: Any) -> Any:
+        tls_settings(value)
+        return value
+
+    @field_validator("name")
+    @classmethod
+    def _check_name(cls, value: Any) -> Any:
+        return as_value_error(_arguments.optional, _arguments.text, "name", value)
 
     @field_validator("base_url")
     @classmethod
@@ -182,6 +222,11 @@ class ClientConfig(BaseSettings):
     def _check_patterns(cls, value: dict[str, EndpointSection]) -> dict[str, EndpointSection]:
         Endpoints({pattern: each.make() for pattern, each in value.items()})
         return value
+
+    @model_validator(mode="after")
+    def _check_http2(self) -> Self:
+        check_backend(self.backend, {"http2": self.http2})
+        return self
 
     @model_validator(mode="after")
     def _check_auth(self) -> Self:
@@ -225,7 +270,7 @@ class ClientConfig(BaseSettings):
         """Make a client, with policies of its own.
 
         Args:
-            **overrides: Arguments of `ResilientClient` that count more than the configuration.
+            **overrides: Arguments of `ResilientClient`; each replaces the whole of what is configured.
         """
         return ResilientClient(**{**self.arguments(), **overrides})
 
@@ -234,9 +279,11 @@ class ClientConfig(BaseSettings):
         given = self.model_fields_set
         arguments: dict[str, Any] = {
             name: value.make() if isinstance(value := getattr(self, name), Section) else value
-            for name in ("base_url", "headers", "timeout", *_POLICIES, *_AS_THEY_ARE)
+            for name in (*_TABLES, *_AS_THEY_ARE)
             if name in given
         }
+        if "verify" in given:
+            arguments["verify"] = tls_settings(self.verify)
         if self.endpoints:
             arguments["endpoints"] = {pattern: each.make() for pattern, each in self.endpoints.items()}
         auth = next((getattr(self, name) for name in _AUTH if getattr(self, name) is not None), None)

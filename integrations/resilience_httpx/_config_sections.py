@@ -24,8 +24,10 @@ from pydantic import (
 from resilience import Policy, _arguments, bulkhead, circuit_breaker, rate_limited, retry, timeout
 from resilience_httpx._auth import APIKeyAuth, BasicAuth, BearerAuth
 from resilience_httpx._config_sources import UnknownKeyError
+from resilience_httpx._idempotency import IdempotencyKey
 from resilience_httpx._oauth2 import OAuth2ClientCredentials
 from resilience_httpx._response_cache import ResponseCache
+from resilience_httpx._server_limits import ServerLimits
 
 T = TypeVar("T")
 
@@ -148,6 +150,27 @@ class CacheSection(Section):
     name: SkipValidation[str] = "response_cache"
 
 
+class ServerLimitsSection(Section):
+    """The arguments of `ServerLimits`."""
+
+    makes = ServerLimits
+
+    max_wait: TimeLimit = 30.0
+    pause_after_429: TimeLimit = None
+    reset_unit: SkipValidation[str | None] = None
+    name: SkipValidation[str] = "server_limits"
+
+
+class IdempotencySection(Section):
+    """The arguments of `IdempotencyKey`."""
+
+    makes = IdempotencyKey
+
+    header: SkipValidation[str] = "Idempotency-Key"
+    quoted: SkipValidation[bool] = False
+    methods: SkipValidation[Sequence[str]] = ("POST", "PATCH")
+
+
 class BearerSection(Section):
     """The arguments of `BearerAuth`."""
 
@@ -189,21 +212,6 @@ class OAuth2Section(Section):
     scope: SkipValidation[str | None] = None
     audience: SkipValidation[str | None] = None
     auth_method: SkipValidation[str] = "client_secret_basic"
-
-
-class TimeoutSection(Section):
-    """The time limits of httpx on single operations, in seconds."""
-
-    connect: TimeLimit = 5.0
-    read: TimeLimit = 5.0
-    write: TimeLimit = 5.0
-    pool: TimeLimit = 5.0
-
-    def make(self) -> tuple[float | None, float | None, float | None, float | None]:
-        """Return what httpx takes."""
-        for name in type(self).model_fields:
-            as_value_error(_arguments.optional, _arguments.seconds, name, getattr(self, name))
-        return self.connect, self.read, self.write, self.pool
 
 
 class EndpointSection(Section):

@@ -12,7 +12,18 @@ from typing import Any, cast
 # In these tables a variable's text is meant as it is, whatever it looks like.
 _TEXTS = frozenset({"base_url", "headers", "bearer", "api_key", "basic", "oauth2"})
 
-_FLAGS = frozenset({"raise_for_status", "follow_redirects", "wrap", "credentials"})
+_FLAGS = frozenset(
+    {
+        "raise_for_status",
+        "follow_redirects",
+        "http2",
+        "verify",
+        "idempotency_key",
+        "wrap",
+        "credentials",
+        "quoted",
+    }
+)
 _WORDS: dict[str, bool | None] = {
     "true": True,
     "yes": True,

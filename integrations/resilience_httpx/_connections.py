@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from resilience_httpx._packages import AsyncByteStream, classes, httpx
+from resilience_httpx._streams import Stepwise
 
 _TRANSPORTS = classes(httpx.AsyncHTTPTransport)
 
@@ -27,14 +28,15 @@ _NOT_BEGUN = "CONNECTING"
 def keep(transport: Any) -> Any:
     """Make a transport of httpx or httpx2 lose no connection; any other is returned as it is."""
     if type(transport) in _TRANSPORTS:
-        transport.__class__ = keeping(transport.__class__)
+        transport.__class__ = keeping(transport.__class__, http2=transport._pool._http2)
     return transport
 
 
 @functools.cache
-def keeping(transport: Any) -> type[Any]:
+def keeping(transport: Any, *, http2: bool) -> type[Any]:
     """Return a class of transports that is like ``AsyncHTTPTransport`` and loses no connection."""
-    return type(transport.__name__, (_Keeping, transport), {"__module__": __name__})
+    bases = (Stepwise, _Keeping, transport) if http2 else (_Keeping, transport)
+    return type(transport.__name__, bases, {"__module__": __name__})
 
 
 class _Keeping:

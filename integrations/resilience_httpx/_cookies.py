@@ -10,8 +10,8 @@ from resilience_httpx._packages import PACKAGES, httpx
 def sparing(jar: Any) -> Any:
     """Return a view of the same cookies that looks into those responses alone that set some.
 
-    httpx 0.28 makes the standard library's kind of request and response of each, which takes as long as half
-    of the policies together; httpx2 does not. A jar of any other class is returned as it is.
+    httpx 0.28 makes the standard library's kind of request and response of each, which takes as long as all
+    policies together; httpx2 does not. A jar of any other class is returned as it is.
     """
     return _SPARING[type(jar)](jar.jar) if type(jar) in _SPARING else jar
 

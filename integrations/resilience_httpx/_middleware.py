@@ -26,14 +26,17 @@ from typing import Any, TypeAlias
 
 from resilience import MetricsRegistry, _arguments, _clock, metrics
 from resilience_httpx._call import Send
+from resilience_httpx._failures import request_of
 from resilience_httpx._origins import origin_of, without_secrets
 from resilience_httpx._packages import classes, httpx
-from resilience_httpx._requests import fresh_copy
+from resilience_httpx._requests import CLIENT, fresh_copy
 
 CallNext: TypeAlias = Callable[[httpx.Request], Awaitable[httpx.Response]]
 Middleware: TypeAlias = Callable[[httpx.Request, CallNext], Awaitable[httpx.Response]]
 
 _RESPONSES = classes(httpx.Response)
+
+_REQUEST_ID = "resilience.request_id"
 
 # Any other method would make a label that a caller, or its caller, can choose.
 _METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE", "QUERY", "POST", "PATCH"})
@@ -113,9 +116,11 @@ def complete(response: httpx.Response, request: httpx.Request) -> None:
 def log_requests(level: str = "INFO") -> Middleware:
     """Make a middleware that writes a line of log per request, through loguru.
 
-    The line has method, URL without userinfo and query, status and seconds; no headers, no bodies, no texts
-    of errors. Statuses below 400 are written at the level given, 4xx at WARNING, 5xx and other failures at
-    ERROR, and the start of each request at DEBUG. `setup_logging` decides which are shown, and how.
+    The line has the client's name and the request's id, if there are such, method, URL without userinfo and
+    query, status and seconds; no headers, no bodies, no texts of errors. The id is `add_request_id`'s, or
+    else what is in ``X-Request-ID``. Statuses below 400 are written at the level given, 4xx at WARNING, 5xx
+    and other failures at ERROR, and the start of each request at DEBUG. `setup_logging` decides which are
+    shown, and how.
 
     Args:
         level: The level for what went well: a level of loguru, by name.
@@ -132,20 +137,20 @@ def log_requests(level: str = "INFO") -> Middleware:
     async def log(request: httpx.Request, call_next: CallNext) -> httpx.Response:
         from loguru import logger
 
-        url = without_secrets(request.url)
-        facts: dict[str, Any] = {"method": request.method, "url": url}
-        what = f"{request.method} {url}"
+        facts, what = _shown(request)
         logger.bind(resilience={"event": "request.began", **facts}).debug("{} begins", what)
         started = _clock.monotonic()
         try:
             response = await call_next(request)
         except Exception as error:
+            facts, what = _shown(request, request_of(error))
             facts |= {"seconds": _clock.monotonic() - started, "error": type(error).__qualname__}
             severity = _severity(getattr(error, "status_code", None) or 500, level)
             failed = logger.bind(resilience={"event": "request.failed", **facts})
             failed.log(severity, "{} failed with {} after {:.3f} s", what, facts["error"], facts["seconds"])
             raise
         status = response.status_code
+        facts, what = _shown(request, getattr(response, "_request", None))
         facts |= {"seconds": _clock.monotonic() - started, "status": status}
         answered = logger.bind(resilience={"event": "request.answered", **facts})
         answered.log(
@@ -156,6 +161,33 @@ def log_requests(level: str = "INFO") -> Middleware:
     return log
 
 
+def _shown(request: httpx.Request, sent: httpx.Request | None = None) -> tuple[dict[str, Any], str]:
+    """Return the facts of a request, and its words for a line of log.
+
+    Args:
+        request: The request.
+        sent: What became of it further in, where it may have got its id.
+    """
+    url = without_secrets(request.url)
+    facts: dict[str, Any] = {"method": request.method, "url": url}
+    what = f"{request.method} {url}"
+    name = request.extensions.get(CLIENT)
+    if name is not None:
+        facts["client"] = name
+        what = f"{name}: {what}"
+    request_id = _id_of(request) or (_id_of(sent) if sent is not None else None)
+    if request_id:
+        facts["request_id"] = request_id
+        # It may be somebody else's, and must not look like another line.
+        what = f"{what} ({request_id if request_id.isprintable() else ascii(request_id)})"
+    return facts, what
+
+
+def _id_of(request: httpx.Request) -> str | None:
+    found: str | None = request.extensions.get(_REQUEST_ID) or request.headers.get("x-request-id")
+    return found
+
+
 def _severity(status: int, level: str) -> str:
     return "ERROR" if status >= 500 else "WARNING" if status >= 400 else level
 
@@ -164,7 +196,8 @@ def measure_requests(registry: MetricsRegistry = metrics) -> Middleware:
     """Make a middleware that counts and times requests in a registry of the core.
 
     ``resilience.http.requests`` counts, ``resilience.http.duration`` has the seconds; both have the labels
-    ``method``, ``origin`` and ``outcome``: the status, ``error``, or ``abandoned`` (cancelled).
+    ``method``, ``origin`` and ``outcome``: the status, ``error``, or ``abandoned`` (cancelled); and
+    ``client``, if that has a name.
 
     Args:
         registry: Where the metrics go.
@@ -182,6 +215,8 @@ def measure_requests(registry: MetricsRegistry = metrics) -> Middleware:
         outcome = "abandoned"
         method = request.method if request.method in _METHODS else "OTHER"
         labels = {"method": method, "origin": origin_of(request.url)}
+        if CLIENT in request.extensions:
+            labels["client"] = request.extensions[CLIENT]
         try:
             response = await call_next(request)
             outcome = str(response.status_code)
@@ -220,6 +255,7 @@ def add_request_id(header: str = "X-Request-ID", make: Callable[[], str] | None 
         if header not in request.headers:
             request = fresh_copy(request)  # the caller may send its own once more
             request.headers[header] = new_id()
+        request.extensions = {**request.extensions, _REQUEST_ID: request.headers[header]}
         return await call_next(request)
 
     return add_id

@@ -56,7 +56,7 @@ class ResilientMixin(Paginating, Batching, _Client):
     def _put_under(self, policies: Any) -> None:
         self._sender = Sender(
             functools.partial(super().send, stream=True),
-            name=type(self).__name__,
+            use=type(self).__name__,
             base_url=lambda: self.base_url,
             cookies=lambda: self.cookies,
             auth=lambda: self.auth,

@@ -11,10 +11,10 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from typing import Any, TypeAlias
 
 from resilience import Retry
+from resilience._live import hidden
 from resilience_httpx._call import current
 from resilience_httpx._sending import is_replayable, may_be_sent_again
 
@@ -29,8 +29,8 @@ def narrowed(policy: Retry, *, raises: bool) -> Retry:
         raises: Whether an error status is raised in the end.
     """
     on = _narrowed_on(policy, raises=raises)
-    config = replace(policy.config, on=on, on_result=None, wrap=False, budget=policy.budget)
-    return Retry(config, name=None if policy.name == policy.kind else policy.name)
+    config = policy.config._replace(on=on, on_result=None, wrap=False, budget=policy.budget)
+    return hidden(Retry(config, name=policy.given_name))
 
 
 def _narrowed_on(policy: Retry, *, raises: bool) -> On:

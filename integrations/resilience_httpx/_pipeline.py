@@ -109,6 +109,7 @@ def build(
         raises: Whether error statuses are raised, and errors of the network typed.
         errors: Makes the errors of error statuses.
     """
+    _name(policies, use)
     around = sorted(
         (each for each in policies.others if each.kind in _AROUND_THE_CALL),
         key=lambda each: _AROUND_THE_CALL.index(each.kind),
@@ -137,6 +138,14 @@ def build(
     if around:
         send = _completed(_under(around, send, use), use)
     return Pipeline(send, policies.retry is not None, _show_requests(policies))
+
+
+def _name(policies: Policies, use: str) -> None:
+    """Give those without a name the one that their events have, for the page of `snapshot`."""
+    named = (policies.retry, policies.rate_limit, policies.circuit_breaker, policies.bulkhead)
+    for policy in (*named, *policies.others):
+        if policy is not None:
+            policy.note_use(use)
 
 
 def _show_requests(policies: Policies) -> bool:

@@ -13,6 +13,9 @@ _IN_MEMORY = classes(httpx.ByteStream)
 ATTEMPT = "resilience.attempt"
 """Key of ``request.extensions``: the number of the attempt; the first has none."""
 
+CLIENT = "resilience.client"
+"""Key of ``request.extensions``: the name of the client, if it was given one."""
+
 
 class Original:
     """What a request was before it was sent: credentials, hooks and redirects may change it then."""

@@ -14,9 +14,9 @@ alone. Keys are hashes: of the method, the URL, what ``Vary`` names, and the cre
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Final, ParamSpec, TypeVar
+from typing import Any, Final, ParamSpec, TypeVar
 
-from resilience import CacheInfo, CacheStore, Timeout, _arguments
+from resilience import CacheInfo, CacheStore, Timeout, _arguments, _live
 from resilience._cache_memory import ContainerStore
 from resilience._cache_shared import SharedStore
 from resilience._cache_store import Store
@@ -108,6 +108,7 @@ class ResponseCache:
             _arguments.seconds("stale_if_error", stale_if_error),
             _arguments.whole("max_entry_size", max_entry_size),
         )
+        _live.add(self)
 
     def invalidate(self, url: httpx.URL | str) -> Awaitable[None]:
         """Forget all responses of a URL, also those under way.
@@ -147,6 +148,16 @@ class ResponseCache:
             evictions=counts.evicted,
             size=self._store.size(),
         )
+
+    def on_page(self) -> dict[str, Any]:
+        """Return the entry of this cache on the page of `resilience.snapshot`."""
+        return {
+            **self.info()._asdict(),
+            "name": self._name,
+            "kind": "response_cache",
+            "policy": repr(self),
+            "enabled": True,
+        }
 
     def __repr__(self) -> str:
         return f"ResponseCache(name={self._name!r})"

@@ -22,6 +22,7 @@ from resilience import (
     retry,
     timeout,
 )
+from resilience._live import hidden
 from resilience_httpx._bodies import hold, read
 from resilience_httpx._call import Call, current
 from resilience_httpx._circuits import circuit_per_origin
@@ -34,7 +35,7 @@ from resilience_httpx._origins import origin_of
 from resilience_httpx._packages import httpx
 from resilience_httpx._pipeline import Pipeline, Policies, build
 from resilience_httpx._redaction import watch_log
-from resilience_httpx._requests import cookies_set_by, fresh_copy, mark_attempt, renew_cookies
+from resilience_httpx._requests import CLIENT, cookies_set_by, fresh_copy, mark_attempt, renew_cookies
 from resilience_httpx._response_cache import ResponseCache
 from resilience_httpx._server_limits import ServerLimits
 
@@ -91,6 +92,7 @@ class PolicyOptions(TypedDict, total=False):
     attempt_middleware: Sequence[Middleware] | None
     idempotency_key: KeyOption
     attempt_header: str | None
+    name: str | None
 
 
 def check_options(use: str, options: Mapping[str, Any]) -> None:
@@ -110,7 +112,7 @@ class Sender:
 
     Args:
         exchange: Sends a request once.
-        name: What events call policies without a name.
+        use: What events call policies without a name, unless ``name`` is given.
         base_url: Tells what the paths of endpoints are below.
         cookies: Tells the jar that responses put their cookies into, if that is known.
         auth: Tells what adds credentials to requests, unless an option does.
@@ -122,7 +124,8 @@ class Sender:
         self,
         exchange: Exchange,
         *,
-        name: str,
+        use: str,
+        name: str | None = None,
         base_url: Callable[[], httpx.URL] = httpx.URL,
         cookies: Callable[[], httpx.Cookies] | None = None,
         auth: Callable[[], object] = lambda: None,
@@ -143,6 +146,8 @@ class Sender:
         idempotency_key: KeyOption = None,
         attempt_header: str | None = None,
     ) -> None:
+        self._given_name = _arguments.optional(_arguments.text, "name", name)
+        self._prefix = "" if name is None else f"{name} "
         given: dict[str, Any] = {
             "retry": _default_retry() if isinstance(retry, DefaultPolicy) else retry,
             "rate_limit": rate_limit,
@@ -151,11 +156,13 @@ class Sender:
             else circuit_breaker,
             "bulkhead": bulkhead,
             "cache": cache,
-            "server_limits": ServerLimits() if isinstance(server_limits, DefaultPolicy) else server_limits,
+            "server_limits": ServerLimits(name=f"{self._prefix}server_limits")
+            if isinstance(server_limits, DefaultPolicy)
+            else server_limits,
             "attempt_timeout": attempt_timeout,
             "total_timeout": total_timeout,
         }
-        self.policies = Policies(**_checked(given))
+        self.policies = Policies(**self._checked(given))
         self._endpoints = Endpoints({} if endpoints is None else endpoints)
         self._raises = _arguments.flag("raise_for_status", raise_for_status)
         self._errors = ErrorMap(error_map)
@@ -166,7 +173,7 @@ class Sender:
         self._idempotency = idempotency_of(idempotency_key)
         self._attempt_header = _arguments.optional(_arguments.text, "attempt_header", attempt_header)
         self._exchange = exchange
-        self._name = name
+        self._use = name or use
         self._base_url = base_url
         self._cookies = cookies
         self._auth = auth
@@ -191,6 +198,8 @@ class Sender:
             options: Further arguments for each exchange.
         """
         request = with_key(request, self._idempotency)
+        if self._given_name is not None:
+            request.extensions = {**request.extensions, CLIENT: self._given_name}
         if not self._middleware:
             return await self._call(request, stream=stream, options=options)
         call = functools.partial(self._call, stream=stream, options=options)
@@ -269,7 +278,7 @@ class Sender:
                 return self._of_endpoint[endpoint.pattern]
         policies = self.policies if endpoint is None else _with_endpoint(self.policies, added)
         chosen = {name: extensions[name] for name in (*_KINDS, *_LIMITS) if name in extensions}
-        return self._pipeline_of(endpoint, replace(policies, **_checked(chosen)))
+        return self._pipeline_of(endpoint, replace(policies, **self._checked(chosen)))
 
     def _pipeline_of(self, endpoint: Endpoint | None, policies: Policies) -> Pipeline:
         key = (None if endpoint is None else endpoint.pattern, policies)
@@ -281,12 +290,25 @@ class Sender:
             pipeline = self._pipelines[key] = build(
                 policies,
                 self._attempt,
-                use=self._name if endpoint is None else endpoint.pattern,
+                use=self._use if endpoint is None else f"{self._prefix}{endpoint.pattern}",
                 home=origin_of(base_url) if base_url.host else None,
                 raises=self._raises,
                 errors=self._errors,
             )
         return pipeline
+
+    def _checked(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Check policies by the names of their arguments, and make time limits of seconds."""
+        checked: dict[str, Any] = {}
+        for name, value in given.items():
+            if value is None:
+                checked[name] = None
+            elif name in _KINDS:
+                checked[name] = _arguments.instance(name, value, *_KINDS[name])
+            else:
+                seconds = _arguments.seconds(name, value)
+                checked[name] = _time_limit(f"{self._prefix}{name}", seconds)
+        return checked
 
 
 def _default_retry() -> Retry:
@@ -302,19 +324,6 @@ def _with_endpoint(policies: Policies, added: Sequence[Policy]) -> Policies:
     return replace(policies, **replaced, others=others)
 
 
-def _checked(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Check policies by the names of their arguments, and make time limits of seconds."""
-    checked: dict[str, Any] = {}
-    for name, value in given.items():
-        if value is None:
-            checked[name] = None
-        elif name in _KINDS:
-            checked[name] = _arguments.instance(name, value, *_KINDS[name])
-        else:
-            checked[name] = _time_limit(name, _arguments.seconds(name, value))
-    return checked
-
-
 @functools.lru_cache(maxsize=256)
 def _time_limit(name: str, seconds: float) -> Timeout:
-    return timeout(seconds, name=name)
+    return hidden(timeout(seconds, name=name))

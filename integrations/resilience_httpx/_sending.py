@@ -1,25 +1,29 @@
 """What may be sent again.
 
 A failure that leaves open whether the server did the work allows it for methods that are idempotent, or
-with an idempotency key; if nothing was sent, any method may be sent again. Local faults never are, and
-neither is a body that might not come out the same a second time: an exhausted iterator would silently
-send nothing. RFC 9110, section 9.2.2; RFC 10008 (``QUERY``).
+with an idempotency key; if nothing was sent or the server did not look at it (425), any method may be sent
+again. Local faults never are, and neither is a body that might not come out the same a second time: an
+exhausted iterator would silently send nothing. RFC 9110, section 9.2.2; RFC 10008 (``QUERY``); RFC 8470.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from resilience_httpx._failures import is_wire_fault, never_sent
+from resilience_httpx._failures import is_wire_fault, never_sent, request_of
 from resilience_httpx._idempotency import KEY
 from resilience_httpx._packages import classes, httpx
+from resilience_httpx._requests import ATTEMPT
 
 _IN_MEMORY = classes(httpx.ByteStream)
 _STATUS_ERRORS = classes(httpx.HTTPStatusError)
 
 IDEMPOTENT_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE", "QUERY"})
 
-TRANSIENT_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
+# From 520 on they are those of proxies, such as Cloudflare's, whose server is down, slow or overloaded.
+TRANSIENT_STATUSES = frozenset({408, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529})
+
+_TOO_EARLY = 425
 
 NOT_REPLAYABLE = (
     "sent only once: its body is a stream, which may not come out the same a second time; "
@@ -35,7 +39,7 @@ def may_be_sent_again(error: Exception, request: httpx.Request, sent: httpx.Requ
         request: The request as the caller made it.
         sent: The request as the attempt began.
     """
-    if never_sent(error, sent):
+    if never_sent(error, sent) or _was_too_early(error, sent):
         return True
     return is_idempotent(request) and _is_transient(error)
 
@@ -71,6 +75,16 @@ def _is_transient(error: Exception) -> bool:
     if isinstance(error, _STATUS_ERRORS):
         return has_transient_status(error.response)
     return is_wire_fault(error)
+
+
+def _was_too_early(error: Exception, sent: httpx.Request | None) -> bool:
+    """Whether a server refused to look at a request before the handshake of TLS was over (RFC 8470).
+
+    Only the first attempt can have come so early: one that answers 425 to another means something else.
+    """
+    if not isinstance(error, _STATUS_ERRORS) or error.response.status_code != _TOO_EARLY:
+        return False
+    return sent is not None and request_of(error) is sent and ATTEMPT not in sent.extensions
 
 
 def _is_replayable_field(field: Any) -> bool:

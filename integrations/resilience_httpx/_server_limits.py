@@ -21,7 +21,7 @@ from collections.abc import Callable, Hashable
 from contextlib import suppress
 from typing import Any, TypeAlias, cast, get_args
 
-from resilience import RateLimitExceededError, _arguments, _clock, _deadline, _events
+from resilience import RateLimitExceededError, _arguments, _clock, _deadline, _events, _live
 from resilience._by_identity import ByIdentity
 from resilience._keys import KeyTable
 from resilience._policy import switch
@@ -106,6 +106,7 @@ class ServerLimits:
         self._table: KeyTable[Quotas] = KeyTable(Quotas, MOST_KEYS)
         self.has_heard = False
         """Whether any server has told anything."""
+        _live.add(self)
 
     def number(self) -> int:
         """Return the number of a request that begins now."""
@@ -224,6 +225,19 @@ class ServerLimits:
                 for key, known in self._table.items()
                 for name, window in known.windows.items()
             ]
+
+    def on_page(self) -> dict[str, Any]:
+        """Return the entry of these limits on the page of `resilience.snapshot`: totals only."""
+        known = self.snapshot()
+        return {
+            "origins": len({each["origin"] for each in known}),
+            "blocked": sum(each["blocked_for"] > 0 for each in known),
+            "waiting": sum(each["waiting"] for each in known),
+            "name": self._name,
+            "kind": "server_limits",
+            "policy": repr(self),
+            "enabled": True,
+        }
 
     def __repr__(self) -> str:
         return f"ServerLimits(name={self._name!r})"

@@ -47,7 +47,7 @@ class ResilientTransport(AsyncBaseTransport):
         if options.get("cache") is not None:
             raise ValueError("cache must be None: a transport leaves bodies unread; give it to the client")
         self._transport = keep(transport)
-        self._sender = Sender(self._exchange, name=type(self).__name__, **options)
+        self._sender = Sender(self._exchange, use=type(self).__name__, **options)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request under the policies; the body of its response has not been read."""

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, ParamSpec, TypeAlias, TypeVar, cast
+from typing import Any, NamedTuple, ParamSpec, TypeAlias, TypeVar, cast
 
 from resilience import _arguments, _events
 from resilience._policy import switch
@@ -18,8 +17,7 @@ Kinds: TypeAlias = tuple[type[Exception], ...]
 Fault: TypeAlias = type[Exception] | Sequence[type[Exception]] | Callable[[], Exception]
 
 
-@dataclass(frozen=True, slots=True)
-class InjectErrorsConfig:
+class InjectErrorsConfig(NamedTuple):
     """The arguments of injected errors."""
 
     error: Kinds | Callable[[], Exception]

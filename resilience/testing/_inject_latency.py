@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import ParamSpec, TypeAlias, TypeVar, cast
+from typing import NamedTuple, ParamSpec, TypeAlias, TypeVar, cast
 
 from resilience import _arguments, _clock, _events
 from resilience._policy import switch
@@ -16,8 +15,7 @@ R = TypeVar("R")
 Delay: TypeAlias = _arguments.Seconds | tuple[_arguments.Seconds, _arguments.Seconds]
 
 
-@dataclass(frozen=True, slots=True)
-class InjectLatencyConfig:
+class InjectLatencyConfig(NamedTuple):
     """The arguments of an injected latency."""
 
     seconds: float | tuple[float, float]

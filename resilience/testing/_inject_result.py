@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import ParamSpec, TypeVar, cast
+from typing import NamedTuple, ParamSpec, TypeVar, cast
 
 from resilience import _arguments, _events
 from resilience._policy import switch
@@ -14,8 +13,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-@dataclass(frozen=True, slots=True)
-class InjectResultConfig:
+class InjectResultConfig(NamedTuple):
     """The arguments of an injected result."""
 
     value: object

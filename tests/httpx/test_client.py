@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import dataclasses
 import gc
 import threading
 import time
@@ -19,6 +18,7 @@ import tenacity
 from resilience import (
     BulkheadFullError,
     CallTimeoutError,
+    CircuitBreaker,
     CircuitBreakerOpenError,
     CircuitState,
     RateLimitExceededError,
@@ -37,6 +37,7 @@ from resilience_httpx import (
     RequestTimeoutError,
     ResilientClient,
     ServerError,
+    _circuits,
 )
 from resilience_httpx._call import Call
 from tests.support.http_api import Api, Outcome
@@ -665,24 +666,36 @@ async def test_b24_where_a_redirect_leads_is_another_origin(outcome: Outcome) ->
 def test_b24_clients_made_at_once_in_several_threads_share_their_circuits(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def slowly(*args: Any, **changes: Any) -> Any:
-        time.sleep(0.02)
-        return dataclasses.replace(*args, **changes)
+    made: list[str] = []
 
-    monkeypatch.setattr("resilience_httpx._circuits.replace", slowly)
-    breaker = circuit_breaker(1)
+    class SlowFamily(_circuits._Family):
+        def __init__(self, breaker: CircuitBreaker) -> None:
+            made.append("family")
+            time.sleep(0.02)
+            super().__init__(breaker)
+
+    def slowly(*args: Any, **options: Any) -> CircuitBreaker:
+        made.append("circuits of others")
+        time.sleep(0.02)
+        return CircuitBreaker(*args, **options)
+
+    monkeypatch.setattr(_circuits, "_Family", SlowFamily)
+    monkeypatch.setattr(_circuits, "CircuitBreaker", slowly)
+    breaker = circuit_breaker(2)
     transport = httpx.MockTransport(lambda request: httpx.Response(503))
     options = {"retry": None, "circuit_breaker": breaker, "transport": transport}
-    with ThreadPoolExecutor(4) as pool:
-        made = list(pool.map(lambda _: ResilientClient("https://h", **options), range(4)))
 
-    async def main() -> None:
-        await made[0].get("https://other/")
-        for each in made:
-            with pytest.raises(CircuitBreakerOpenError):
-                await each.get("https://other/")
+    def make_and_call() -> ResilientClient:
+        client = ResilientClient("https://h", **options)
+        asyncio.run(client.get("https://other/"))
+        return client
 
-    asyncio.run(main())
+    with ThreadPoolExecutor(2) as pool:
+        clients = [each.result() for each in [pool.submit(make_and_call) for _ in range(2)]]
+    for each in clients:
+        with pytest.raises(CircuitBreakerOpenError):
+            asyncio.run(each.get("https://other/"))
+    assert made == ["family", "circuits of others"]
 
 
 async def test_a_breaker_with_a_key_decides_for_itself() -> None:

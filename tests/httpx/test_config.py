@@ -4,11 +4,13 @@ import asyncio
 import inspect
 import json
 import pickle
+import ssl
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import certifi
 import httpx
 import pytest
 
@@ -21,11 +23,14 @@ from resilience_httpx import (
     BearerAuth,
     ClientConfig,
     ConfigurationError,
+    IdempotencyKey,
     OAuth2ClientCredentials,
     ResilientClient,
     ResponseCache,
+    ServerLimits,
 )
 from resilience_httpx import _config_sections as sections
+from resilience_httpx._config_connections import TimeoutSection
 
 FILE = """
 base_url = "https://api.example.com"
@@ -108,6 +113,88 @@ def test_endpoints_have_policies_of_their_own(write: Any) -> None:
     assert policies[4].time_limit == 2
 
 
+CONNECTIONS = """
+base_url = "https://api.example.com"
+name = "crm"
+http2 = false
+limits = {max_connections = 7, keepalive_expiry = 1}
+bulkhead = {max_concurrent = 3, max_queue = 5}
+server_limits = {max_wait = 60, pause_after_429 = 10}
+idempotency_key = {header = "X-Key", quoted = true, methods = ["POST"]}
+"""
+
+
+async def test_a_file_says_how_many_connections_there_are_and_what_goes_over_them(
+    write: Any, package: Any, events: list
+) -> None:
+    kind = {"httpx": resilience_httpx, "httpx2": resilience_httpx.httpx2}[package.__name__].ResilientClient
+    config = ClientConfig.load(write(CONNECTIONS))
+    async with kind(**config.arguments()) as client:
+        pool = client._transport._pool
+        assert (pool._max_connections, pool._keepalive_expiry) == (7, 1)
+        assert (client.bulkhead.config.max_concurrent, client.bulkhead.config.max_queue) == (3, 5)
+    asked: list[Any] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append((request.method, request.headers.get("X-Key", "")[:1]))
+        return httpx.Response(429)
+
+    options = {"retry": None, "transport": package.MockTransport(answer)}
+    async with kind(**config.arguments(), **options) as client:
+        await client.patch("/")
+        await client.post("/")
+    assert asked == [("PATCH", ""), ("POST", '"')]
+    assert [event.attributes["seconds"] >= 10 for event in events] == [True]
+
+
+@pytest.mark.parametrize(
+    ("given", "header"), [(True, "idempotency-key"), ("X-Key", "x-key"), ({"header": "X-Key"}, "x-key")]
+)
+async def test_an_idempotency_key_may_be_a_flag_a_header_or_a_table(given: Any, header: str) -> None:
+    keys: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        keys.append(request.headers[header])
+        return httpx.Response(200)
+
+    arguments = ClientConfig(base_url="https://h", idempotency_key=given).arguments()
+    async with ResilientClient(**arguments, transport=httpx.MockTransport(answer)) as client:
+        await client.post("/")
+    assert len(keys) == 1
+
+
+@pytest.mark.parametrize("given", [False, None, "false"])
+def test_no_idempotency_key(given: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    if given == "false":
+        monkeypatch.setenv("MYAPI_IDEMPOTENCY_KEY", given)
+        assert ClientConfig.load(prefix="MYAPI_").arguments() == {"idempotency_key": None}
+    else:
+        assert ClientConfig(idempotency_key=given).arguments() == {"idempotency_key": None}
+
+
+def test_certificates_are_a_path_or_a_flag(tmp_path: Path) -> None:
+    verified = ClientConfig(verify=certifi.where()).arguments()["verify"]
+    assert isinstance(verified, ssl.SSLContext)
+    assert verified.get_ca_certs()
+    assert isinstance(ClientConfig(verify=str(tmp_path)).arguments()["verify"], ssl.SSLContext)
+    assert ClientConfig(verify=False).arguments() == {"verify": False}
+    assert ClientConfig(verify=True).arguments() == {"verify": True}
+
+
+@pytest.mark.parametrize("backend", ["httpx", "aiohttp"])
+async def test_a_client_takes_the_certificates(backend: str, package: Any) -> None:
+    kind = {"httpx": resilience_httpx, "httpx2": resilience_httpx.httpx2}[package.__name__].ResilientClient
+    async with kind(**ClientConfig(verify=certifi.where(), backend=backend).arguments()):
+        pass
+
+
+def test_connections_may_be_without_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MYAPI_LIMITS__MAX_CONNECTIONS", "none")
+    limits = ClientConfig.load(prefix="MYAPI_", limits={"keepalive_expiry": False}).arguments()["limits"]
+    found = (limits.max_connections, limits.max_keepalive_connections, limits.keepalive_expiry)
+    assert found == (None, 20, None)
+
+
 async def test_yaml_says_the_same(write: Any) -> None:
     for name in ["api.yaml", "api.YML"]:
         config = ClientConfig.load(write(YAML, name))
@@ -129,6 +216,8 @@ async def test_a_policy_can_be_turned_off(off: Any) -> None:
         "retry",
         "rate_limit",
         "circuit_breaker",
+        "bulkhead",
+        "server_limits",
         "cache",
         "attempt_timeout",
         "total_timeout",
@@ -267,10 +356,11 @@ FLAGS = [("true", True), ("FALSE", False), ("Yes", True), ("no", False), ("ON", 
 
 @pytest.mark.parametrize(("text", "flag"), [*FLAGS, ("1", True), ("0", False), (" true ", True)])
 def test_flags_in_variables(text: str, flag: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ["RAISE_FOR_STATUS", "FOLLOW_REDIRECTS", "RETRY__WRAP", "CACHE__CREDENTIALS"]:
+    names = ["RAISE_FOR_STATUS", "FOLLOW_REDIRECTS", "VERIFY", "HTTP2", "RETRY__WRAP", "CACHE__CREDENTIALS"]
+    for name in names:
         monkeypatch.setenv(f"MYAPI_{name}", text)
     config = ClientConfig.load(prefix="MYAPI_")
-    assert config.raise_for_status is config.follow_redirects is flag
+    assert config.raise_for_status is config.follow_redirects is config.verify is config.http2 is flag
     assert config.retry is not None
     assert config.cache is not None
     assert config.retry.wrap is config.cache.credentials is flag
@@ -278,7 +368,7 @@ def test_flags_in_variables(text: str, flag: bool, monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize("text", ["false", "FALSE", "Off", "no", "None", "null"])
 def test_what_variables_turn_off(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    names = ["retry", "rate_limit", "circuit_breaker", "cache", *LIMITS]
+    names = ["retry", "rate_limit", "circuit_breaker", "bulkhead", "server_limits", "cache", *LIMITS]
     for name in names:
         monkeypatch.setenv(f"MYAPI_{name.upper()}", text)
     assert ClientConfig.load(prefix="MYAPI_").arguments() == dict.fromkeys(names)
@@ -329,7 +419,7 @@ def test_a_variable_that_turns_a_policy_off_counts_more_than_its_keys(
 # --- Equal and shown --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["retry", "circuit_breaker", *LIMITS])
+@pytest.mark.parametrize("name", ["retry", "circuit_breaker", "server_limits", *LIMITS])
 def test_the_default_is_not_the_same_as_off(name: str) -> None:
     default, off = ClientConfig(), ClientConfig(**{name: None})
     assert default != off
@@ -451,6 +541,29 @@ async def test_an_endpoint_can_turn_the_policies_of_the_client_off(write: Any) -
             'bearer.token = "s3cret"\napi_key.key = "s3cret"',
             "bearer and api_key are both given; allowed is one of bearer, api_key, basic, oauth2",
         ),
+        ("bulkhead = {}", "bulkhead.max_concurrent is missing"),
+        ("server_limits.max_wait = -1", "server_limits.max_wait must be seconds"),
+        ("server_limits.reset_unit = 'x'", "server_limits.reset_unit must be one of"),
+        ("idempotency_key = 3", "idempotency_key must be true, the name of a header or a table"),
+        (
+            "idempotency_key.methods = 'POST'",
+            "idempotency_key.methods must be a list of methods, got 'POST'",
+        ),
+        ("verify = 3", "verify must be true, false or the path of certificates (PEM), got 3"),
+        (
+            "verify = '/no/such.pem'",
+            "verify must be true, false or the path of certificates (PEM), got '/no/",
+        ),
+        ("http2 = 3", "http2 must be True or False, got 3"),
+        ('http2 = true\nbackend = "aiohttp"', 'http2 must be False with backend="aiohttp"'),
+        ("limits.max_connections = 0", "limits.max_connections must be a whole number of 1 or more, got 0"),
+        (
+            "limits.max_keepalive_connections = -1",
+            "limits.max_keepalive_connections must be a whole number of 0 or more, got -1",
+        ),
+        ("limits.keepalive_expiry = 'x'", "limits.keepalive_expiry must be seconds"),
+        ("limits = 3", "limits must be a table with some of the keys max_connections"),
+        ("name = ''", "name must be a string that is not empty, got ''"),
         ('endpoints."/a".retry.attempts = 0', 'endpoints."/a".retry.attempts must be a whole number'),
         ('endpoints."/a".rety.attempts = 0', "endpoints.\"/a\".rety is not known; did you mean 'retry'?"),
         ('endpoints."/a".timeout = -1', 'endpoints."/a".timeout must be seconds'),
@@ -486,6 +599,16 @@ def test_the_source_that_counts_is_named(write: Any, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("MYAPI_RETRY__ATTEMPTS", "0")
     (told,) = problems(write("retry.attempts = 4"), prefix="MYAPI_")
     assert told.startswith("MYAPI_RETRY__ATTEMPTS: retry.attempts")
+
+
+async def test_arguments_of_the_client_come_before_everything(
+    write: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MYAPI_NAME", "from the environment")
+    config = ClientConfig.load(write("name = 'from the file'"), prefix="MYAPI_", name="from the arguments")
+    assert config.arguments() == {"name": "from the arguments"}
+    async with config.client(name="from the client", base_url="https://h") as client:
+        assert client._sender._use == "from the client"
 
 
 def test_keyword_arguments_alone() -> None:
@@ -544,6 +667,8 @@ def test_yaml_without_its_package(write: Any, monkeypatch: pytest.MonkeyPatch) -
         (sections.CircuitBreakerSection, circuit_breaker),
         (sections.BulkheadSection, bulkhead),
         (sections.CacheSection, ResponseCache),
+        (sections.ServerLimitsSection, ServerLimits),
+        (sections.IdempotencySection, IdempotencyKey),
         (sections.BearerSection, BearerAuth),
         (sections.APIKeySection, APIKeyAuth),
         (sections.BasicSection, BasicAuth),
@@ -580,13 +705,24 @@ def test_a_missing_extra_is_named(missing: str, monkeypatch: pytest.MonkeyPatch)
         _ = resilience_httpx.ClientConfig
 
 
+def test_it_is_among_the_public_names_if_it_can_be_used() -> None:
+    code = (
+        "import sys; sys.modules['pydantic_settings'] = {extra}; from resilience_httpx import *; "
+        "print('ClientConfig' in dir(), 'ResilientClient' in dir())"
+    )
+    for extra, found in (("None", "False True"), ("__import__('pydantic_settings')", "True True")):
+        command = [sys.executable, "-c", code.format(extra=extra)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, env=_paths())
+        assert done.stdout.strip() == found
+
+
 def test_unknown_names_of_the_package_are_told() -> None:
     with pytest.raises(AttributeError, match="has no attribute 'ClientConfiguration'"):
         _ = resilience_httpx.ClientConfiguration
 
 
 def test_sections_can_be_given_as_objects() -> None:
-    config = ClientConfig(retry=sections.RetrySection(attempts=5), timeout=sections.TimeoutSection(read=1))
+    config = ClientConfig(retry=sections.RetrySection(attempts=5), timeout=TimeoutSection(read=1))
     assert config.arguments()["retry"].config.attempts == 5
     assert config.arguments()["timeout"] == (5, 1, 5, 5)
     assert json.loads(config.model_dump_json())["retry"]["attempts"] == 5

@@ -107,8 +107,8 @@ async def test_t30_an_idempotency_key_that_a_hook_makes_each_time_protects_from_
 @pytest.mark.parametrize(
     ("status", "again"),
     [
-        *((status, True) for status in (408, 429, 500, 502, 503, 504)),
-        *((status, False) for status in (200, 304, 400, 404, 409, 413, 421, 425, 501, 505, 599)),
+        *((status, True) for status in (408, 425, 429, 500, 502, 503, 504, *range(520, 525), 529)),
+        *((status, False) for status in (200, 304, 400, 404, 409, 413, 421, 501, 505, 525, 530, 599)),
     ],
 )
 async def test_statuses(status: int, again: bool) -> None:
@@ -122,6 +122,53 @@ async def test_statuses(status: int, again: bool) -> None:
         response = await http.get("/")
     assert len(calls) == (2 if again else 1)
     assert (response.status_code, response.text) == (status, str(len(calls)))
+
+
+@pytest.mark.real_time
+@pytest.mark.parametrize("backend", ["httpx", "aiohttp"])
+async def test_what_came_too_early_was_not_processed_so_any_method_is_sent_again(backend: str) -> None:
+    async with http_server() as server, client(server, backend=backend) as calls:
+        server.script("/", reply(425))
+        assert (await calls.post("/", content=b"body")).status_code == 200
+        assert [(each.method, each.body) for each in server.received] == [("POST", b"body")] * 2
+
+
+@pytest.mark.real_time
+async def test_only_the_first_attempt_can_have_come_too_early() -> None:
+    async with http_server() as server, client(server) as calls:
+        server.script("/post", reply(425), reply(425))
+        assert (await calls.post("/post")).status_code == 425
+        server.script("/get", reply(503), reply(425))
+        assert (await calls.get("/get")).status_code == 425
+        assert server.lines == ["POST /post"] * 2 + ["GET /get"] * 2
+
+
+@pytest.mark.real_time
+async def test_too_early_after_a_redirect_says_nothing_of_the_request_before_it() -> None:
+    async with http_server() as server, client(server, follow_redirects=True) as calls:
+        server.script("/", redirect("/done", 303))
+        server.script("/done", reply(425))
+        assert (await calls.post("/")).status_code == 425
+        assert server.lines == ["POST /", "GET /done"]
+
+
+@pytest.mark.real_time
+async def test_h1_3_what_came_too_early_is_sent_once_if_its_body_cannot_be_replayed() -> None:
+    async with http_server() as server, client(server, raise_for_status=True) as calls:
+        server.script("/", reply(425))
+        with pytest.raises(httpx.HTTPStatusError) as caught:
+            await calls.post("/", content=generator())
+        assert any("sent only once" in note for note in caught.value.__notes__)
+        assert len(server.received) == 1
+
+
+@pytest.mark.real_time
+async def test_statuses_of_proxies_prove_nothing_so_a_post_is_not_sent_again() -> None:
+    async with http_server() as server, client(server) as calls:
+        for status in (*range(520, 525), 529):
+            server.script("/", reply(status))
+            assert (await calls.post("/")).status_code == status
+        assert server.lines == ["POST /"] * 6
 
 
 # Not sent again, whatever the method: the class alone is the wrong question.

@@ -103,7 +103,7 @@ def test_t28_bad_input() -> None:
         ResilientTransport("http")
     with pytest.raises(TypeError, match="retry must be"):
         ResilientTransport(retry=3)  # type: ignore[arg-type]
-    for name in ("auth", "verify", "base_url", "name"):
+    for name in ("auth", "verify", "base_url", "limits"):
         with pytest.raises(TypeError, match=f"{name} is no argument of ResilientTransport"):
             ResilientTransport(**{name: "x"})
 

@@ -345,7 +345,7 @@ def test_outside_of_another_policy_it_is_warned_about(make: Callable[..., Chaos]
     with pytest.warns(StackOrderWarning, match=message):
         stack(chaos, other())(fetch)
     with pytest.warns(StackOrderWarning, match=message):
-        stack(retry(), chaos, other())(fetch)
+        stack(track_metrics(), chaos, other())(fetch)
 
 
 @every_kind

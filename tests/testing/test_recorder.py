@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 import resilience
-from resilience import _events, circuit_breaker, retry
+from resilience import Policy, _events, circuit_breaker, retry
 from resilience.testing import EventRecorder, StuckError, run_virtually
-from resilience.testing._kinds import KINDS
+from resilience.testing._kinds import CALLED_OTHERWISE, KINDS
 from tests.support.virtual_time import advance, now
 
 
@@ -246,6 +246,38 @@ def test_a_kind_that_no_policy_has_is_refused(
 async def test_a_kind_that_no_policy_has_is_not_waited_for(recorder: EventRecorder) -> None:
     with pytest.raises(ValueError, match="did you mean 'retry.scheduled'"):
         await recorder.wait_for("retry.schedule")
+
+
+@pytest.mark.parametrize("method", ["of", "assert_sequence", "assert_none", "assert_exactly"])
+@pytest.mark.parametrize(
+    ("kind", "events"),
+    [
+        ("cached", "has the events cache.hit, cache.miss, "),
+        ("cached.rejected", "has the events cache.hit, cache.miss, "),
+        ("rate_limited", "has the events rate_limit.waited, rate_limit.rejected"),
+        ("track_metrics", "has the events call.succeeded, call.failed, call.abandoned"),
+        ("inject_errors", "has the events chaos.error"),
+        ("map_errors", "has no events"),
+        ("stack", "has no events"),
+    ],
+)
+def test_a_decorator_whose_events_are_called_otherwise_is_told(
+    method: str, kind: str, events: str, recorder: EventRecorder
+) -> None:
+    name = kind.partition(".")[0]
+    with pytest.raises(ValueError, match=f"^kind must be one there is: {name} {events}.*, got '{kind}'$"):
+        getattr(recorder, method)(kind)
+
+
+def test_every_decorator_has_events_or_is_known_to_have_others_or_none() -> None:
+    public = [*vars(resilience).values(), *vars(resilience.testing).values()]
+    handles = [each for each in public if isinstance(each, type) and issubclass(each, Policy)]
+    decorators = {each.kind for each in handles if hasattr(each, "kind")}
+    decorators |= {name for name in resilience.testing.__all__ if name.startswith("inject_")}
+    assert {"retry", "stack", "inject_errors"} < decorators
+    prefixes = {kind.partition(".")[0] for kind in KINDS}
+    assert decorators - prefixes == {*CALLED_OTHERWISE}
+    assert {*CALLED_OTHERWISE.values()} - {None} <= prefixes
 
 
 def test_kinds_of_others_are_allowed(recorder: EventRecorder) -> None:
