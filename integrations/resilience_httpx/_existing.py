@@ -65,4 +65,6 @@ def resilient(client: C, **options: Unpack[PolicyOptions]) -> C:
 def _resilient_class(kind: Any) -> type[Any]:
     package = next(each for each in PACKAGES if issubclass(kind, each.AsyncClient))
     namespace = {"__module__": kind.__module__, "__doc__": kind.__doc__, "_package": package}
+    if kind._merge_url is not package.AsyncClient._merge_url:  # noqa: SLF001 - ours would go past it
+        namespace["_merge_url"] = kind._merge_url  # noqa: SLF001
     return type(f"Resilient{kind.__name__}", (ResilientMixin, kind), namespace)

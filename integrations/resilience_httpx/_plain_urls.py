@@ -46,10 +46,11 @@ def plain_url(base: httpx.URL, text: object) -> httpx.URL | None:
 
 def _below(base: httpx.URL, path: str) -> httpx.URL | None:
     parsed: Any = getattr(base, "_uri_reference", None)
-    if parsed is None or parsed.query is not None or not parsed.path.endswith("/"):
+    if parsed is None or parsed.query is not None or not parsed.host:
         return None
     url: Any = base.__class__.__new__(base.__class__)
-    url._uri_reference = parsed._replace(path=parsed.path + path)  # noqa: SLF001 - else it is parsed again
+    whole = (parsed.path or "/") + path  # the path of a base ends in a slash, if there is one
+    url._uri_reference = parsed._replace(path=whole)  # noqa: SLF001 - else it is parsed again
     return cast("httpx.URL", url)
 
 

@@ -1,5 +1,6 @@
 """A jar that looks only into responses with cookies keeps every cookie."""
 
+from http.cookiejar import CookieJar
 from typing import Any
 
 import httpx
@@ -56,6 +57,22 @@ async def test_a_jar_of_another_class_is_left_alone() -> None:
 
     own = Own()
     assert sparing(own) is own
+
+
+async def test_a_cookie_jar_of_the_users_sees_the_same_responses() -> None:
+    class Own(CookieJar):
+        def extract_cookies(self, response: Any, request: Any) -> None:
+            seen.append(request.get_full_url())
+
+    counts: list[int] = []
+    for kind in httpx.AsyncClient, ResilientClient:
+        seen: list[str] = []
+        transport = answering(("X-Other", "c=3"), ("Set-Cookie", "a=1"))
+        client = kind(base_url="https://a.example", transport=transport, cookies=Own())
+        await client.get("/b")
+        await client.get("/b")
+        counts.append(len(seen))
+    assert counts[0] == counts[1] > 0
 
 
 async def test_cookies_that_are_replaced_work() -> None:

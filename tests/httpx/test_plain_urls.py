@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from resilience_httpx import ResilientClient
+from resilience_httpx import ResilientClient, resilient
 from resilience_httpx._plain_urls import plain_url
 
 BASES = [
@@ -77,8 +77,18 @@ def test_a_long_one_is_left_to_httpx() -> None:
 
 
 @pytest.mark.parametrize("text", ["/users/ada", "users", "https://api.example.com/users/ada"])
-def test_a_plain_one_is_made_here(text: str) -> None:
-    assert plain_url(httpx.URL("https://api.example.com/"), text) is not None
+@pytest.mark.parametrize("base", ["https://api.example.com", "https://api.example.com/v1"])
+def test_a_plain_one_is_made_here(base: str, text: str) -> None:
+    assert plain_url(ResilientClient(base, verify=False).base_url, text) is not None
+
+
+def test_a_client_that_merges_urls_by_itself_goes_on_to() -> None:
+    class Tenant(httpx.AsyncClient):
+        def _merge_url(self, url: Any) -> Any:
+            return super()._merge_url(f"/tenant-7{url}")
+
+    client = resilient(Tenant(base_url="https://api.example.com", verify=False))
+    assert client.build_request("GET", "/users").url == "https://api.example.com/tenant-7/users"
 
 
 @pytest.mark.parametrize("text", ["/users?x=1", "/a b", "/../a", "", "http://u:p@h/a", "/a%20b", "//a"])
