@@ -12,8 +12,8 @@ def sparing(jar: Any) -> Any:
     """Return a view of the same cookies that looks into those responses alone that set some.
 
     httpx 0.28 makes the standard library's kind of request and response of each, which takes as long as all
-    policies together; httpx2 does not. A jar of any other class is returned as it is: it may want to see them
-    all.
+    policies together; httpx2 does not. A jar of any other class is returned as it is: it may
+    want to see all of them.
     """
     is_plain = type(jar) in _SPARING and type(jar.jar) is CookieJar
     return _SPARING[type(jar)](jar.jar) if is_plain else jar
