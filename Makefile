@@ -4,10 +4,10 @@ PYTHON ?= $(shell for each in python3.13 python3.12 python3.11 python3; do \
 VENV ?= .venv
 RUN = $(VENV)/bin/python
 
-.PHONY: help demo test models keys soak bench mutants check types lint format coverage clean
+.PHONY: help demo test models keys soak bench instructions mutants check types lint format coverage clean
 
 help: ## Show this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 demo: $(VENV)/.ready ## Run the main job: plain httpx against a flaky server, then Resilience
 	$(RUN) examples/quickstart.py
@@ -24,9 +24,11 @@ keys: $(VENV)/.ready ## Drive a million keys through a limiter and a breaker, an
 soak: $(VENV)/.ready ## Let random faults and cancellations play with the HTTP client for a minute
 	$(RUN) tests/measure_soak.py
 
-bench: $(VENV)/.ready ## Compare the HTTP client with what people would use instead
-	$(RUN) -m pip install --quiet --requirement tests/benchmarks/requirements.txt
-	$(RUN) tests/benchmarks/http_clients.py
+bench: ## Compare speed and memory with what people would use instead; ARGS=--quick for a short trial
+	$(PYTHON) -m tests.benchmarks $(ARGS)
+
+instructions: $(VENV)/.ready ## Count the instructions of a call of each policy; ARGS=--accept to accept them
+	$(RUN) -m tests.benchmarks.instructions $(ARGS)
 
 # On CPython 3.11 the wrappers that mutmut puts around every function crash the interpreter.
 mutants: $(VENV)/.ready ## Change the library a bit at a time and see whether the tests notice; MODULE=_keys for one
@@ -56,7 +58,7 @@ format: $(VENV)/.ready ## Format the code
 	$(RUN) -m ruff format
 
 clean: ## Remove what the other targets made
-	rm -rf $(VENV) dist .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis mutants
+	rm -rf $(VENV) dist .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis mutants .bench
 
 $(VENV)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
