@@ -16,17 +16,15 @@ import threading
 from asyncio import CancelledError
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from os import sep
 from traceback import walk_tb
 from types import MappingProxyType
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from resilience import _arguments, _clock
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(NamedTuple):
     """Something that a policy did.
 
     Attributes:
