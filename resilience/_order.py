@@ -21,6 +21,8 @@ _DEFEATED = {
     ("adaptive_throttle", "cached"): "cache hits count as accepted, and a rejection hides the cache",
     ("bulkhead", "retry"): "a slot is held through every backoff",
     ("bulkhead", "hedge"): "one slot holds several attempts",
+    ("bulkhead", "cached"): "cache hits take a slot",
+    ("rate_limited", "cached"): "cache hits cost quota",
     ("rate_limited", "retry"): "the retries are not paced",
     ("rate_limited", "hedge"): "the hedges are not paced",
 }

@@ -22,8 +22,8 @@ def snapshot() -> dict[str, list[dict[str, Any]]]:
 
     Example:
         >>> from resilience import circuit_breaker
-        >>> users = circuit_breaker(failure_threshold=3, name="users")
-        >>> [(entry["policy"], entry["state"]) for entry in snapshot()["users"]]
+        >>> breaker = circuit_breaker(failure_threshold=3, name="user_api")
+        >>> [(entry["policy"], entry["state"]) for entry in snapshot()["user_api"]]
         [('circuit_breaker(failure_threshold=3)', 'closed')]
     """
     page: dict[str, list[dict[str, Any]]] = {}

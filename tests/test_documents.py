@@ -3,6 +3,7 @@
 import doctest
 import importlib
 import pkgutil
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 import resilience
 import resilience_httpx
+from resilience_httpx import ClientConfig
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md"))]
@@ -35,6 +37,19 @@ def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_the_snippets_of_a_document_run_one_after_the_other(document: Path) -> None:
     run("tests/support/run_document.py", str(document))
+
+
+def test_the_files_in_a_document_make_clients(tmp_path: Path) -> None:
+    files = re.findall(
+        r"^```toml\n(.*?)^```", (ROOT / "docs/http_client.md").read_text(), re.DOTALL | re.MULTILINE
+    )
+    for text in files:
+        file = tmp_path / "client.toml"
+        file.write_text(text)
+        client = ClientConfig.load(file).client()
+        assert client.retry is not None
+        assert client.cache is not None
+    assert files
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -549,8 +549,12 @@ DEFEATED = [
     ("hedge", "cached"),
     ("circuit_breaker", "fallback"),
     ("circuit_breaker", "cached"),
+    ("adaptive_throttle", "fallback"),
+    ("adaptive_throttle", "cached"),
+    ("bulkhead", "cached"),
     ("bulkhead", "retry"),
     ("bulkhead", "hedge"),
+    ("rate_limited", "cached"),
     ("rate_limited", "retry"),
     ("rate_limited", "hedge"),
 ]
