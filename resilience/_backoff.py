@@ -29,6 +29,9 @@ FOREVER = 3e9
 
 _SPREAD = 3  # Brooker's: how much longer a decorrelated wait may be than the one before
 
+_LATER = 0.1  # of a wait that was asked for
+_LATEST = 1.0  # seconds
+
 
 class Backoff(Protocol):
     """A wait that depends only on how many attempts were made, and on the wait before."""
@@ -182,6 +185,11 @@ def cap_of(wait: object) -> float:
     if isinstance(longest, bool) or not isinstance(longest, (int, float)):
         return DEFAULT_CAP
     return longest if 0 <= longest < FOREVER else DEFAULT_CAP
+
+
+def later(asked: float, at_most: float) -> float:
+    """Return by how many seconds to come later than asked, as many others were asked to come just then."""
+    return random.random() * min(asked * _LATER, _LATEST, at_most)
 
 
 def checked_delay(delay: Any) -> float:

@@ -65,6 +65,10 @@ class KeyTable(Generic[S]):
         state = states[key] = self._make()
         return state
 
+    def find(self, key: Hashable) -> S | None:
+        """Return the state that holds for a key, that of all others included; make none."""
+        return self._states.get(key, self._overflow)
+
     def clear(self) -> None:
         """Forget all keys."""
         self._states.clear()

@@ -225,8 +225,9 @@ def retry(
         wait: The pause before the next attempt: seconds or ``timedelta``, 0 or more; a sequence of them,
             the last of which repeats; a `FullJitter` or `DecorrelatedJitter`; or a tenacity wait. Default:
             `FullJitter`, a random part of 0.1 s, which doubles up to 30 s. An exception's ``retry_after``
-            (seconds) makes it longer; if that is longer than the ``max`` that ``wait`` was given, else
-            30 s, the call ends at once.
+            (seconds) makes it longer, and up to a tenth more, at most 1 s, so that not all come back at the
+            same moment; if it is longer than the ``max`` that ``wait`` was given, else 30 s, the call ends
+            at once.
         deadline: Seconds or ``timedelta``, 0 or more, for the whole call, attempts and waits together. A
             wait that does not fit ends the call at once; an attempt that takes too long is cut off. An
             outer deadline counts as well.

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import math
 from asyncio import CancelledError
 from collections.abc import Awaitable, Generator
 from types import coroutine
@@ -226,6 +227,8 @@ class Call:
             self._reserved = rules.budget.reserve(now)
             if self._reserved is None:
                 return "budget"
+        if obstacle == "retry_after" and not isinstance(self.error, RejectedError):
+            delay += _backoff.later(delay, math.inf if left is None else left - delay)
         self._delay = delay
         if _events.listeners:
             facts = {"attempt": self.attempts, "delay": delay, "error": _kind(self.error)}

@@ -50,6 +50,12 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     return True
 
 
+@pytest.fixture
+def punctual(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have retries that were asked to come later come just then."""
+    monkeypatch.setattr("resilience._backoff.later", lambda asked, at_most: 0.0)
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _certificates_are_read_once() -> Iterator[None]:
     """Let all clients share what takes each 20 ms to read; no test looks at certificates."""

@@ -137,6 +137,7 @@ async def test_t24_the_block_form_has_its_own_wait_before_too(monkeypatch: pytes
     assert times == pytest.approx([0, 3, 12, 39])
 
 
+@pytest.mark.usefixtures("punctual")
 async def test_a_wait_that_retry_after_made_longer_counts_as_the_wait_before(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -215,6 +216,7 @@ async def test_retry_waits_as_long_as_it_says(jitter: Any) -> None:
 
 @both
 @pytest.mark.parametrize(("asked", "times"), [(5, [0, 5]), (5.1, [0])])
+@pytest.mark.usefixtures("punctual")
 async def test_the_cap_is_also_that_for_retry_after(jitter: Any, asked: float, times: list[float]) -> None:
     error = ConnectionError()
     error.retry_after = asked  # type: ignore[attr-defined]

@@ -119,6 +119,17 @@ def test_a_key_whose_hash_changed_is_still_dropped_in_its_turn() -> None:
     assert sum(not state.idle for state in table) == 1, "the busy one is kept"
 
 
+def test_what_holds_for_a_key_is_found_and_nothing_is_made() -> None:
+    table = KeyTable(State, 1)
+    assert table.find("a") is None
+    own = table.at("a", 0)
+    assert (table.find("a"), table.find("b")) == (own, None)
+    own.idle = False
+    shared = table.at("b", 0)
+    assert (table.find("a"), table.find("b"), table.find("c")) == (own, shared, shared)
+    assert len(table) == 1
+
+
 def test_clear_forgets_the_overflow_too() -> None:
     table = KeyTable(State, 1)
     table.at("a", 0).idle = False

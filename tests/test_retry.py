@@ -553,10 +553,36 @@ class BusyError(Exception):
 @pytest.mark.parametrize(
     ("asked", "waited"), [(5, 5), (7.5, 7.5), (timedelta(seconds=30), 30), (0, 0.5), (0.75, 0.75), (30, 30)]
 )
+@pytest.mark.usefixtures("punctual")
 async def test_retry_after_is_the_lower_bound_of_the_wait(asked: object, waited: float) -> None:
     flaky = Flaky(BusyError(asked), "value")
     assert await retry(wait=0.5)(flaky)() == "value"
     assert flaky.times == [0, waited]
+
+
+@pytest.mark.parametrize(("asked", "at_most"), [(0.5, 0.05), (5, 0.5), (10, 1), (30, 1)])
+async def test_h4_3_4_who_is_asked_to_come_later_comes_a_little_later_than_others(
+    asked: float, at_most: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for drawn in (0.0, 0.25, 0.99):
+        monkeypatch.setattr("random.random", lambda drawn=drawn: drawn)
+        began = now()
+        flaky = Flaky(BusyError(asked), "value")
+        await retry(wait=0)(flaky)()
+        assert flaky.times[1] - began == pytest.approx(asked + drawn * at_most)
+
+
+async def test_h4_3_4_nobody_comes_too_late_because_of_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("random.random", lambda: 0.9)
+    flaky = Flaky(BusyError(10), "value")
+    assert await retry(wait=0, deadline=10.5)(flaky)() == "value"
+    assert flaky.times == [0, pytest.approx(10.45)]
+
+
+async def test_a_rejection_of_our_own_policies_is_retried_at_the_time_that_it_tells() -> None:
+    flaky = Flaky(RateLimitExceededError(retry_after=5, policy="x"), "value")
+    await retry(wait=0, on=RateLimitExceededError)(flaky)()
+    assert flaky.times == [0, 5]
 
 
 @pytest.mark.parametrize(
@@ -1507,6 +1533,7 @@ async def test_t30_a_coroutine_object_is_refused() -> None:
     coroutine.close()
 
 
+@pytest.mark.usefixtures("punctual")
 async def test_b10_an_error_that_comes_at_once_and_one_that_comes_late_are_retried_alike() -> None:
     for takes in (0.0, 50.0):
         flaky = Flaky(BusyError(3), "value", takes=takes)

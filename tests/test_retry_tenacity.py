@@ -112,6 +112,7 @@ async def test_a_wait_that_reads_the_exception() -> None:
     assert await times_of(policy, ConnectionError("2"), ConnectionError("5"), 1) == [0, 2, 7]
 
 
+@pytest.mark.usefixtures("punctual")
 async def test_the_cap_for_retry_after_is_the_max_of_the_wait() -> None:
     error = ConnectionError()
     error.retry_after = 50  # type: ignore[attr-defined]
@@ -124,6 +125,7 @@ async def test_the_cap_for_retry_after_is_the_max_of_the_wait() -> None:
 @pytest.mark.parametrize(
     "wait", [tenacity.wait_exponential(), tenacity.wait_random_exponential(), tenacity.wait_incrementing()]
 )
+@pytest.mark.usefixtures("punctual")
 async def test_t31_the_endless_max_that_tenacity_gives_by_default_is_no_cap(wait: Any) -> None:
     error = ConnectionError()
     error.retry_after = 86_400  # type: ignore[attr-defined]
@@ -354,6 +356,7 @@ async def test_the_call_state_tells_of_an_attempt_that_returned() -> None:
     assert seen == [(1, False, 1), (2, False, 4)]
 
 
+@pytest.mark.usefixtures("punctual")
 async def test_stop_knows_of_a_retry_after_that_is_longer_than_the_wait() -> None:
     seen: list[float] = []
     errors = [ConnectionError(), ConnectionError()]

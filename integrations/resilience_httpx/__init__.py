@@ -35,6 +35,7 @@ from resilience_httpx._next_page import PaginationError
 from resilience_httpx._oauth2 import OAuth2ClientCredentials
 from resilience_httpx._pagination import Pagination
 from resilience_httpx._problem_details import Problem
+from resilience_httpx._redaction import hide_parameter
 from resilience_httpx._response_cache import ResponseCache
 from resilience_httpx._server_limits import ServerLimits
 from resilience_httpx._token_endpoint import TokenRequestError
@@ -84,6 +85,7 @@ __all__ = [
     "WebhookMessage",
     "WebhookVerificationError",
     "add_request_id",
+    "hide_parameter",
     "log_requests",
     "measure_requests",
     "public_addresses_only",

@@ -10,21 +10,16 @@ from __future__ import annotations
 
 import base64
 import inspect
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
 from typing import NoReturn
 from urllib.parse import urlencode
 
 from resilience import _arguments
+from resilience_httpx._added import add_header, note_url
 from resilience_httpx._call import current
 from resilience_httpx._origins import origin_of, parse_origin
 from resilience_httpx._packages import Auth, httpx
 from resilience_httpx._redaction import hide_parameter
-
-CREDENTIAL_HEADERS = "resilience.credential_headers"
-"""Key of ``request.extensions``: the headers that must not follow a redirect to another origin."""
-
-_HOME = "resilience.credential_origin"
-"""Key of ``request.extensions``: the origin that those headers are for."""
 
 
 class OriginAuth(Auth):
@@ -107,7 +102,7 @@ class BearerAuth(OriginAuth):
     ) -> AsyncGenerator[httpx.Request, httpx.Response]:
         """Add the token, unless the request goes somewhere else."""
         if self._covers(request):
-            _set_header(request, "Authorization", f"Bearer {await self._ask()}")
+            add_header(request, "Authorization", f"Bearer {await self._ask()}")
         yield request
 
     async def _ask(self) -> str:
@@ -119,7 +114,7 @@ class BearerAuth(OriginAuth):
     def _add_to(self, request: httpx.Request) -> None:
         if self._provider is not None:
             raise RuntimeError("BearerAuth with a function needs an asynchronous client")
-        _set_header(request, "Authorization", f"Bearer {self._token}")
+        add_header(request, "Authorization", f"Bearer {self._token}")
 
 
 class APIKeyAuth(OriginAuth):
@@ -159,9 +154,11 @@ class APIKeyAuth(OriginAuth):
 
     def _add_to(self, request: httpx.Request) -> None:
         if self._query is None:
-            _set_header(request, self._header, self._key)
+            add_header(request, self._header, self._key)
         else:
-            request.url = _with_parameter(request.url, self._query, self._key)
+            url = request.url
+            request.url = _with_parameter(url, self._query, self._key)
+            note_url(request, url)
 
     def __repr__(self) -> str:
         shown = f"header={self._header!r}" if self._query is None else f"query={self._query!r}"
@@ -197,26 +194,7 @@ class BasicAuth(OriginAuth):
         self._value = f"Basic {pair}"
 
     def _add_to(self, request: httpx.Request) -> None:
-        _set_header(request, "Authorization", self._value)
-
-
-def _set_header(request: httpx.Request, name: str, value: str) -> None:
-    request.headers[name] = value
-    keep_at_home(request, (name,))
-
-
-def keep_at_home(request: httpx.Request, names: Iterable[str]) -> None:
-    """Let no redirect to another origin take some headers along."""
-    known: tuple[str, ...] = request.extensions.get(CREDENTIAL_HEADERS, ())
-    kept = {CREDENTIAL_HEADERS: (*known, *names), _HOME: origin_of(request.url)}
-    request.extensions = {**request.extensions, **kept}
-
-
-def drop_strange_credentials(request: httpx.Request) -> None:
-    """Take the credentials of another origin out of a request, which a redirect has put there."""
-    if request.extensions.get(_HOME, "") not in ("", origin_of(request.url)):
-        for name in request.extensions[CREDENTIAL_HEADERS]:
-            request.headers.pop(name, None)
+        add_header(request, "Authorization", self._value)
 
 
 def _with_parameter(url: httpx.URL, name: str, value: str) -> httpx.URL:

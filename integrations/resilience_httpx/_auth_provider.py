@@ -18,7 +18,8 @@ from functools import partial
 from typing import Any
 
 from resilience._single_flight import Flights
-from resilience_httpx._auth import OriginAuth, keep_at_home
+from resilience_httpx._added import keep_at_home, note_url
+from resilience_httpx._auth import OriginAuth
 from resilience_httpx._bodies import HeldBody, hold
 from resilience_httpx._origins import origin_of
 from resilience_httpx._packages import classes, httpx
@@ -140,13 +141,14 @@ class AuthProvider(OriginAuth):
             await self._renew(request)
         while self._is_refused():  # a renewal that began before the refusal ends it as well
             await self._renew(request)
-        headers, parameters = request.headers.copy(), request.url.params
+        headers, url = request.headers.copy(), request.url
         token = await self.authenticate(request)
-        keep_at_home(
-            request, [name for name in request.headers if _differs(name, headers, request.headers)]
-        )
-        for name in request.url.params.keys() - parameters.keys():
-            hide_parameter(name)
+        changed = [name for name in request.headers if _differs(name, headers, request.headers)]
+        keep_at_home(request, {name: request.headers[name] for name in changed})
+        if request.url != url:
+            note_url(request, url)
+            for name in request.url.params.keys() - url.params.keys():
+                hide_parameter(name)
         return _Sent(self._generation, token)
 
     async def _renew(self, request: httpx.Request) -> None:

@@ -3,7 +3,8 @@
 ``backend="aiohttp"`` is several times faster with many connections at once; it speaks HTTP/1.1 only. Both
 take the same settings: ``limits``, ``verify``, ``cert``, ``proxy``, ``trust_env``. What aiohttp does of its
 own accord is turned off: it would send a request a second time, which no policy sees, keep cookies that the
-client has dropped, and spell URLs in its own way, which a signature over the URL does not survive.
+client has dropped, add headers, and spell URLs in its own way, which a signature over the URL does not
+survive.
 """
 
 from __future__ import annotations
@@ -15,11 +16,15 @@ from types import ModuleType
 from typing import Any, Literal, TypeAlias
 
 from resilience_httpx._connections import keeping
+from resilience_httpx._failures import AIOHTTP_CAUSE
 
 Backend: TypeAlias = Literal["httpx", "aiohttp"]
 
 _BACKENDS = ("httpx", "aiohttp")
 _AIOHTTP = {"httpx": "httpx_aiohttp", "httpx2": "httpx_aiohttp.httpx2"}
+
+_AUTO_HEADERS = frozenset({"Accept", "Accept-Encoding", "Content-Type", "User-Agent"})
+_LONGEST_HEADER = 100 * 1024  # what httpcore takes for all headers together
 
 
 def check_backend(backend: object, options: Mapping[str, Any]) -> str:
@@ -85,6 +90,8 @@ class _Plain:
         session = transport.get_client()
         # Nothing of this can be chosen for a session that somebody else makes.
         session._retry_connection = False  # noqa: SLF001
+        session._skip_auto_headers = _AUTO_HEADERS  # noqa: SLF001
+        session._max_field_size = _LONGEST_HEADER  # noqa: SLF001
         session._cookie_jar = self._aiohttp.DummyCookieJar()  # noqa: SLF001
         vars(session)["_build_url"] = self._as_written  # set as usual, aiohttp would warn of it
         return session
@@ -96,13 +103,36 @@ class _Plain:
         transport: Any = super()
         try:
             return await transport.handle_async_request(request)
-        except self._package.ConnectTimeout as error:
-            # A connection that was being made has left its place by now: then others have taken all.
-            if isinstance(error.__cause__, self._aiohttp.ConnectionTimeoutError) and self._is_full():
-                raise self._package.PoolTimeout(str(error)) from error.__cause__
-            raise
+        except self._package.TransportError as error:
+            if not isinstance(error.__cause__, self._aiohttp.ClientError):
+                raise
+            told = self._own_fault(error.__cause__) or self._retold(error, error.__cause__)
+            try:
+                raise told from told.__cause__
+            finally:
+                del told
         except self._aiohttp.ClientResponseError:  # whose text has the whole URL
             raise self._package.RemoteProtocolError("The server's answer is not HTTP.") from None
+
+    def _own_fault(self, cause: Any) -> Exception | None:
+        """Return what the caller's own body raised, which is no fault of the network."""
+        if type(cause) is not self._aiohttp.ClientConnectionError:
+            return None
+        fault = cause.__cause__
+        return fault if isinstance(fault, Exception) else None
+
+    def _retold(self, error: Any, cause: Any) -> Exception:
+        """Return an error anew, as the texts of aiohttp's may have the whole URL."""
+        kind: type[Any] = cause.__class__
+        retold: Exception
+        if isinstance(cause, self._aiohttp.ConnectionTimeoutError) and self._is_full():
+            # A connection that was being made has left its place by now: then others have taken all.
+            retold = self._package.PoolTimeout("no connection became free in time")
+        else:
+            reason = getattr(cause.__cause__, "strerror", None)
+            retold = type(error)(f"{kind.__name__}: {reason}" if reason else kind.__name__)
+        setattr(retold, AIOHTTP_CAUSE, kind)
+        return retold
 
     def _is_full(self) -> bool:
         connector = self.client.connector

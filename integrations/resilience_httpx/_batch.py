@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Mapping, Sequence, Sized
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, TypeAlias, cast
 
@@ -38,7 +38,7 @@ class BatchResult:
     """
 
     index: int
-    request: BatchRequest
+    request: BatchRequest = field(repr=False)  # it may hold secrets
     response: httpx.Response | None = None
     error: Exception | None = None
 

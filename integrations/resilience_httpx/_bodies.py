@@ -7,6 +7,7 @@ wire (a few kilobytes may unpack to gigabytes), and stays readable as if it had 
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -16,6 +17,9 @@ _REQUEST_ERRORS = classes(httpx.RequestError)
 
 HOLD_AT_MOST = 64 * 1024
 """Bytes on the wire; a connection that would bring more is not worth keeping."""
+
+LONGEST_BODY = 64 * 1024
+"""Bytes of the unpacked body of an error that are looked at; a longer one says nothing."""
 
 
 class HeldBody(AsyncByteStream):
@@ -102,12 +106,30 @@ async def read(response: httpx.Response) -> None:
 
 
 async def read_if_short(response: httpx.Response) -> None:
-    """Read a body that goes with an error, and close its response: a long one is not read."""
+    """Read a body that goes with an error, and close its response: a long one is not read.
+
+    One that unpacks to more is a long one, and so is one of which only unpacking would tell.
+    """
     await hold(response)
-    if isinstance(response.stream, HeldBody) and response.stream.is_complete:
-        await read(response)
-    else:
+    held = response.stream.held if isinstance(response.stream, HeldBody) else None
+    body = None if held is None else unpacked(held, response.headers)
+    if body is None or len(body) > LONGEST_BODY:
         await response.aclose()
+    else:
+        await read(response)
+
+
+def unpacked(body: bytes, headers: httpx.Headers) -> bytes | None:
+    """Unpack a body as its headers say, no more of it than is looked at; ``None`` if that cannot be."""
+    encoding = headers.get("content-encoding", "").strip().lower()
+    if encoding in ("", "identity"):
+        return body
+    if encoding not in ("gzip", "deflate"):
+        return None
+    try:
+        return zlib.decompressobj(zlib.MAX_WBITS | 32).decompress(body, LONGEST_BODY + 1)
+    except zlib.error:
+        return None
 
 
 async def _close(chunks: Any, source: httpx.AsyncByteStream) -> None:

@@ -135,7 +135,7 @@ class Exchanges:
 
     def _from_store(self, visit: Visit, found: Found, what: str, **attributes: str) -> httpx.Response:
         self._count(what, **attributes)
-        return found.stored.response(visit.call.given, found.age, what)
+        return visit.response(found.stored, found.age, what)
 
     # --- In flight ---
 
@@ -167,9 +167,9 @@ class Exchanges:
             if rules.confirms(response, known):
                 return await self._confirmed(flight, visit, known, response)
             response = await visit.exchange(_copy(visit, None), visit.call)
-        if not visit.owns(response):
+        if not visit.fits(response.request, response.headers.get("vary", "")):
             return Answer(visit.request, response, None, 0)
-        kept = rules.storable(response, wall_clock=time.time(), is_private=visit.is_private)
+        kept = rules.storable(response, wall_clock=time.time(), is_private=visit.owner.is_private)
         age = _age(response)
         if kept is not None and kept.size <= self._max_entry_size:
             await self._keep(flight, visit, kept, age)
@@ -182,12 +182,12 @@ class Exchanges:
     ) -> Answer:
         new = rules.refreshed(known, response, time.time())
         age = _age(response)
-        may_be_kept = rules.may_be_kept(new) and visit.owns(response)
+        may_be_kept = rules.may_be_kept(new) and visit.fits(response.request, new.header("vary"))
         if may_be_kept:
             await self._keep(flight, visit, new, age)
         else:
             await self._drop(visit.slot)
-        confirmed = new.response(visit.call.given, age, "revalidated")
+        confirmed = visit.response(new, age, "revalidated")
         return Answer(visit.request, confirmed, new if may_be_kept else None, age)
 
     # --- The store, which may fail ---

@@ -10,22 +10,29 @@ import re
 import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, TypeAlias, cast
+from functools import lru_cache
+from typing import Any, NamedTuple, TypeAlias, cast
 
 from resilience import _arguments
 from resilience._by_identity import ByIdentity
-from resilience_httpx._auth import CREDENTIAL_HEADERS, OriginAuth
+from resilience_httpx._added import headers_added_to, with_additions
+from resilience_httpx._auth import OriginAuth
 from resilience_httpx._origins import origin_of
-from resilience_httpx._packages import classes, httpx
+from resilience_httpx._packages import classes, httpx, package_of
 from resilience_httpx._redaction import sounds_secret
 
 Credentials: TypeAlias = bool | Callable[[httpx.Request], str]
 
-NOBODY = ""
-"""The owner of responses to requests without credentials."""
+# One object of these stands for one identity; of others, those derived from it included, that is not known.
+_BASIC = classes(httpx.BasicAuth)
 
-# One object of these stands for one identity; of others that is not known.
-_ONE_IDENTITY = classes(httpx.BasicAuth, httpx.DigestAuth)
+# What a client says of itself, of the connection, of caching and of the trace. By anything else a server
+# may tell users apart: no list of names such as X-Remote-User would be complete.
+_TELLS_NOTHING_OF_USERS = re.compile(
+    r"accept(-.*)?|user-agent|connection|content-length|cache-control|pragma|if-none-match|if-modified-since"
+    r"|x-(request|correlation)-id|trace(parent|state)|baggage|sentry-trace|b3|x-(b3|datadog)-.*"
+    r"|x-amzn-trace-id|x-cloud-trace-context|uber-trace-id"
+)
 
 _ESCAPED = re.compile(rb"%([0-9a-fA-F]{2})")
 _UNRESERVED = re.compile(rb"[A-Za-z0-9._~-]")
@@ -42,7 +49,21 @@ class Variation:
     names: tuple[str, ...]
 
 
-def owner(credentials: Credentials, request: httpx.Request, auth: object) -> str | None:
+class Owner(NamedTuple):
+    """Whose a response is.
+
+    Attributes:
+        mark: Tells him from others.
+        is_private: Whether he is one credential, rather than all who have none.
+        is_told: Whether the user said so, rather than the request.
+    """
+
+    mark: str
+    is_private: bool
+    is_told: bool = False
+
+
+def owner(credentials: Credentials, request: httpx.Request, auth: object) -> Owner | None:
     """Return whose the response to a request will be, or ``None`` if it must not be kept.
 
     Args:
@@ -51,34 +72,43 @@ def owner(credentials: Credentials, request: httpx.Request, auth: object) -> str
         auth: What adds credentials to it later on.
     """
     if callable(credentials):
-        return _digest("user", _arguments.text("the result of credentials=", credentials(request)))
-    shown = [f"{name}:{value}" for name, value in _credentials_of(request)]
-    if request.url.userinfo:
-        shown.append(request.url.userinfo.decode("ascii"))
-    if auth is None and not shown:
-        return NOBODY
+        user = _arguments.text("the result of credentials=", credentials(request))
+        return Owner(_digest("user", user), is_private=True, is_told=True)
+    telling = _telling(request)
+    shown = [f"{name}:{value}" for name, value in telling]
+    userinfo = request.url.userinfo.decode("ascii")
+    if auth is None and not userinfo and not any(_is_credential(name) for name, _ in telling):
+        return Owner(_digest("nobody", *shown), is_private=False)
     identity = _identity(auth) if credentials else None
-    return None if identity is None else _digest(identity, *shown)
+    return None if identity is None else Owner(_digest(identity, userinfo, *shown), is_private=True)
 
 
 def is_as_shown(request: httpx.Request, sent: httpx.Request, auth: object) -> bool:
-    """Whether a request went out with the credentials by which `owner` was told, and no others.
+    """Whether a request went out with nothing but that by which `owner` was told, and what we added.
 
-    Hooks and middleware may have added some that are of another user each time.
+    Hooks and middleware may have put in what stands for another user each time.
     """
-    expected: set[str] = set()
-    if auth is not None or request.url.userinfo:
-        expected = {"authorization", *map(str.lower, sent.extensions.get(CREDENTIAL_HEADERS, ()))}
-    elif sent.url != request.url:
+    if sent.url != with_additions(request.url, sent):
         return False
-    shown = _credentials_of(request)
-    return all(each in shown or each[0] in expected for each in _credentials_of(sent))
+    known = {*_telling(request), *_basic(request, auth), *headers_added_to(sent).items()}
+    return known.issuperset(_telling(sent))
 
 
-def key_of(request: httpx.Request, owner: str) -> str:
+def is_variant(names: Iterable[str], request: httpx.Request, sent: httpx.Request) -> bool:
+    """Whether a request went out with some headers, of those that its response varies by, as it was made.
+
+    Credentials are left aside: by them, its owner is told.
+    """
+    others = [name for name in names if not (_is_credential(name) or name in headers_added_to(sent))]
+    return all(header_of(request, name) == header_of(sent, name) for name in others)
+
+
+def key_of(request: httpx.Request, owner: Owner) -> str:
     """Return the key of a request, headers that the response may vary by left aside."""
     # The URL alone does not tell which of several hosts at one address is meant.
-    return _digest(owner, request.method, request.headers.get("host", "").lower(), _normalised(request.url))
+    return _digest(
+        owner.mark, request.method, request.headers.get("host", "").lower(), _normalised(request.url)
+    )
 
 
 def variant_of(key: str, names: Iterable[str], request: httpx.Request) -> str:
@@ -98,9 +128,18 @@ def tag_of(url: httpx.URL) -> str:
     return _digest(_normalised(url))
 
 
-def _credentials_of(request: httpx.Request) -> list[tuple[str, str]]:
-    headers = request.headers.multi_items()
-    return [(name, value) for name, value in headers if name == "cookie" or sounds_secret(name)]
+def _telling(request: httpx.Request) -> list[tuple[str, str]]:
+    """Return the headers by which a server may tell users apart."""
+    return [(name, value) for name, value in request.headers.multi_items() if _tells_of_users(name)]
+
+
+@lru_cache(maxsize=512)
+def _tells_of_users(header: str) -> bool:
+    return _TELLS_NOTHING_OF_USERS.fullmatch(header) is None
+
+
+def _is_credential(header: str) -> bool:
+    return header == "cookie" or sounds_secret(header)
 
 
 def _identity(auth: Any) -> str | None:
@@ -108,8 +147,21 @@ def _identity(auth: Any) -> str | None:
         return ""
     if isinstance(auth, tuple):
         return repr(cast("tuple[object, ...]", auth))
-    is_one = auth.speaks_for_one if isinstance(auth, OriginAuth) else isinstance(auth, _ONE_IDENTITY)
+    is_one = auth.speaks_for_one if isinstance(auth, OriginAuth) else type(auth) in _BASIC
     return _identities.of(auth) if is_one else None
+
+
+def _basic(request: httpx.Request, auth: Any) -> list[tuple[str, str]]:
+    """Return the header that httpx itself adds to a request, for a name and a password."""
+    package, basic = package_of(request), auth
+    if auth is None and request.url.userinfo:
+        basic = package.BasicAuth(request.url.username, request.url.password)
+    elif isinstance(auth, tuple):
+        basic = package.BasicAuth(*cast("tuple[str, str]", auth))
+    if type(basic) not in _BASIC:
+        return []
+    signed = next(basic.auth_flow(package.Request("GET", request.url)))
+    return [("authorization", signed.headers["Authorization"])]
 
 
 _identities: ByIdentity[str] = ByIdentity(lambda _: uuid.uuid4().hex)

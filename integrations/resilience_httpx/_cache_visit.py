@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from resilience_httpx import _cache_rules as rules
-from resilience_httpx._cache_keys import header_of, is_as_shown
+from resilience_httpx._cache_keys import Owner, header_of, is_as_shown, is_variant
 from resilience_httpx._cache_rules import StoredResponse
 from resilience_httpx._call import Call, Send
 from resilience_httpx._packages import httpx
@@ -20,8 +20,7 @@ class Visit:
         call: The call.
         key: The key of its request.
         slot: The key that its response has: another one if that varies.
-        is_private: Whether the response is kept for one credential only.
-        owner_is_told: Whether the user said whose it is, rather than the credentials.
+        owner: Whose its response will be.
         alone: Sends a request as part of the caller's own call.
         exchange: Sends a request as a call of its own.
     """
@@ -29,8 +28,7 @@ class Visit:
     call: Call
     key: str
     slot: str
-    is_private: bool
-    owner_is_told: bool
+    owner: Owner
     alone: Send
     exchange: Callable[[httpx.Request, Call], Awaitable[httpx.Response]]
 
@@ -39,9 +37,22 @@ class Visit:
         """The request as the caller made it."""
         return self.call.request
 
-    def owns(self, response: httpx.Response) -> bool:
-        """Whether a response is certainly of the owner that the key names."""
-        return self.owner_is_told or is_as_shown(self.request, response.request, self.call.auth)
+    def response(self, stored: StoredResponse, age: float, origin: str) -> httpx.Response:
+        """Make a response for the caller of what is stored."""
+        response = stored.response(self.call.given, age, origin)
+        response.default_encoding = self.call.default_encoding()
+        return response
+
+    def fits(self, sent: httpx.Request, vary: str) -> bool:
+        """Whether the response to what was sent in the end is certainly the one that the slot is for.
+
+        Args:
+            sent: The request as it was sent.
+            vary: What the response varies by.
+        """
+        if not (self.owner.is_told or is_as_shown(self.request, sent, self.call.auth)):
+            return False
+        return is_variant(rules.varying(vary), self.request, sent)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,4 +91,4 @@ class Answer:
         names = rules.varying(self.copy.header("vary"))
         if any(header_of(self.request, name) != header_of(visit.request, name) for name in names):
             return None
-        return self.copy.response(visit.call.given, self.age, "shared")
+        return visit.response(self.copy, self.age, "shared")

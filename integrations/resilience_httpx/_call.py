@@ -19,6 +19,7 @@ from resilience_httpx._requests import Original
 from resilience_httpx._sending import has_transient_status, is_idempotent, is_replayable
 
 Send: TypeAlias = Callable[[httpx.Request], Awaitable[httpx.Response]]
+Encoding: TypeAlias = str | Callable[[bytes], str]
 
 
 class Call:
@@ -34,15 +35,17 @@ class Call:
         transport_for: Returns what the client sends a request to a URL with, if that is known.
         client_auth: Returns what adds the client's credentials to requests.
         base_url: What the client adds relative URLs to.
+        default_encoding: Returns how the client reads text whose encoding is not told.
 
     Attributes:
         sent: The request that the current attempt began with.
         answer: The last response with an error status, as an error; it may still hold a connection.
         failure: What ended the last attempt that failed.
         attempts: How many attempts were begun.
+        is_answered: Whether the wire has answered in the current attempt, so that something was sent.
         started: When the call began, in monotonic seconds.
         asked_pause: Seconds for which the last response asks to be left alone, if it does.
-        new_cookies: The names of the cookies that failed attempts brought.
+        new_cookies: The cookies that failed attempts brought: their hosts and names.
     """
 
     __slots__ = (
@@ -55,9 +58,11 @@ class Call:
         "attempts",
         "base_url",
         "client_auth",
+        "default_encoding",
         "failure",
         "given",
         "home",
+        "is_answered",
         "new_cookies",
         "options",
         "retries",
@@ -78,6 +83,7 @@ class Call:
         transport_for: Callable[[httpx.URL], httpx.AsyncBaseTransport] | None = None,
         client_auth: Callable[[], object] = lambda: None,
         base_url: httpx.URL | None = None,
+        default_encoding: Callable[[], Encoding] = lambda: "utf-8",
     ) -> None:
         self.given = given
         self.home = home
@@ -91,11 +97,13 @@ class Call:
         self.sent: httpx.Request | None = None
         self.answer: StatusError | None = None
         self.failure: Exception | None = None
-        self.new_cookies: set[str] = set()
+        self.new_cookies: set[tuple[str, str]] = set()
         self.attempts = 0
+        self.is_answered = False
         self.started = _clock.monotonic()
         self.asked_pause: float | None = None
         self.base_url = base_url
+        self.default_encoding = default_encoding
         self._dropping: asyncio.Handle | None = None
         self._dropped: asyncio.Future[None] | None = None
 
@@ -132,6 +140,7 @@ class Call:
             transport_for=self.transport_for,
             client_auth=self.client_auth,
             base_url=self.base_url,
+            default_encoding=self.default_encoding,
         )
 
     def may_drop(self, response: httpx.Response) -> bool:

@@ -52,6 +52,7 @@ from resilience_httpx._config_sources import (
 )
 from resilience_httpx._endpoints import Endpoints
 from resilience_httpx._origins import parse_origin
+from resilience_httpx._packages import httpx
 
 _AUTH = ("bearer", "api_key", "basic", "oauth2")
 _POLICIES = ("retry", "rate_limit", "circuit_breaker", "bulkhead", "server_limits", "cache")
@@ -70,7 +71,7 @@ class ClientConfig(BaseSettings):
     them.
 
     Args:
-        base_url: As for `ResilientClient`, as are the next ones.
+        base_url: As for `ResilientClient`, but without a user name or password.
         retry: The arguments of `retry`, such as ``{"attempts": 4}``.
         rate_limit: Those of `rate_limited`, such as ``{"rate": 10, "burst": 20}``.
         circuit_breaker: Those of `circuit_breaker`.
@@ -215,6 +216,10 @@ class ClientConfig(BaseSettings):
     def _check_url(cls, value: Any) -> Any:
         if value != "":
             as_value_error(parse_origin, "base_url", value)
+            if httpx.URL(value).userinfo:
+                raise ValueError(
+                    "base_url must have no user name or password, which would be shown: see basic"
+                )
         return value
 
     @field_validator("endpoints")

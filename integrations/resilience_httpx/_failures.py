@@ -31,6 +31,9 @@ _LAYERS_BELOW = frozenset({"aiohttp", "anyio", "h11", "h2", "httpcore", "httpcor
 # `ConnectTimeout`; only these of aiohttp's errors mean that there was no connection.
 _AIOHTTP_NOT_CONNECTED = frozenset({"ClientConnectorError", "ConnectionTimeoutError"})
 
+AIOHTTP_CAUSE = "aiohttp_cause"
+"""Attribute of an error that was told anew: the class of aiohttp's error behind it."""
+
 
 def is_wire_fault(error: Exception) -> bool:
     """Whether the network or the server failed, so that the server's circuit should know.
@@ -50,7 +53,7 @@ def is_unmapped(error: Exception) -> bool:
         return False
     if isinstance(error, (ConnectionError, ssl.SSLError)):
         return True
-    return _top_package(error) in _LAYERS_BELOW
+    return _top_package(type(error)) in _LAYERS_BELOW
 
 
 def never_sent(error: Exception, request: httpx.Request | None) -> bool:
@@ -65,10 +68,10 @@ def never_sent(error: Exception, request: httpx.Request | None) -> bool:
         return False
     if request_of(error) not in (None, request):
         return False
-    cause = error.__cause__
-    if cause is None or _top_package(cause) != "aiohttp":
+    cause: type[object] = getattr(error, AIOHTTP_CAUSE, type(error.__cause__))
+    if _top_package(cause) != "aiohttp":
         return True
-    return any(kind.__name__ in _AIOHTTP_NOT_CONNECTED for kind in type(cause).__mro__)
+    return any(kind.__name__ in _AIOHTTP_NOT_CONNECTED for kind in cause.__mro__)
 
 
 def request_of(error: Exception) -> httpx.Request | None:
@@ -79,5 +82,5 @@ def request_of(error: Exception) -> httpx.Request | None:
         return None
 
 
-def _top_package(error: BaseException) -> str:
-    return type(error).__module__.partition(".")[0]
+def _top_package(kind: type[object]) -> str:
+    return kind.__module__.partition(".")[0]

@@ -21,10 +21,12 @@ from __future__ import annotations
 import functools
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
 from datetime import timedelta
 from typing import Any, TypeAlias
 
 from resilience import MetricsRegistry, _arguments, _clock, metrics
+from resilience_httpx._added import add_header
 from resilience_httpx._call import Send
 from resilience_httpx._failures import request_of
 from resilience_httpx._origins import origin_of, without_secrets
@@ -71,10 +73,10 @@ async def through(middleware: Sequence[Middleware], send: Send, request: httpx.R
         call_next = functools.partial(_step, each, call_next)
     try:
         returned = await call_next(request)
+        await _close([response for response in received if response is not returned])
     except BaseException:
         await _close(received)
         raise
-    await _close([response for response in received if response is not returned])
     if not any(response is returned for response in received):
         complete(returned, request)
     return returned
@@ -97,8 +99,12 @@ def check_response(what: str, value: object) -> httpx.Response:
 
 
 async def _close(responses: Sequence[httpx.Response]) -> None:
-    for response in responses:
-        await response.aclose()
+    """Close responses, each whatever becomes of the others."""
+    if not responses:
+        return
+    async with AsyncExitStack() as stack:
+        for response in responses:
+            stack.push_async_callback(response.aclose)
 
 
 def complete(response: httpx.Response, request: httpx.Request) -> None:
@@ -254,7 +260,7 @@ def add_request_id(header: str = "X-Request-ID", make: Callable[[], str] | None 
     async def add_id(request: httpx.Request, call_next: CallNext) -> httpx.Response:
         if header not in request.headers:
             request = fresh_copy(request)  # the caller may send its own once more
-            request.headers[header] = new_id()
+            add_header(request, header, new_id())
         request.extensions = {**request.extensions, _REQUEST_ID: request.headers[header]}
         return await call_next(request)
 

@@ -12,17 +12,18 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from resilience import Bulkhead, CircuitBreaker, RateLimit, Retry
-from resilience_httpx._auth import CREDENTIAL_HEADERS
 from resilience_httpx._backends import Backend, check_backend, new_transport
 from resilience_httpx._batch import Batching
+from resilience_httpx._call import Send, current
 from resilience_httpx._connections import keep
 from resilience_httpx._cookies import sparing
-from resilience_httpx._origins import origin_of
-from resilience_httpx._packages import httpx
+from resilience_httpx._packages import USE_CLIENT_DEFAULT, httpx, is_default
 from resilience_httpx._pagination import Paginating
 from resilience_httpx._plain_urls import plain_url
+from resilience_httpx._redirects import drop_free_cookies, drop_secrets, refuse_downgrade
 from resilience_httpx._response_cache import ResponseCache
 from resilience_httpx._sender import PolicyOptions, Sender
+from resilience_httpx._sending import IN_MEMORY, check_body, note_body
 
 if TYPE_CHECKING:
     from httpx._client import UseClientDefault
@@ -61,6 +62,7 @@ class ResilientMixin(Paginating, Batching, _Client):
             cookies=lambda: self.cookies,
             auth=lambda: self.auth,
             transport_for=lambda url: self._transport_for_url(url),
+            default_encoding=lambda: self._default_encoding,
             **policies,
         )
 
@@ -116,12 +118,20 @@ class ResilientMixin(Paginating, Batching, _Client):
         return await self._sender.send(request, stream=stream, options=given)
 
     def _redirect_headers(self, request: httpx.Request, url: httpx.URL, method: str) -> httpx.Headers:
-        """Drop the credentials on the way to another origin; httpx itself drops ``Authorization`` only."""
         headers = super()._redirect_headers(request, url, method)
-        if origin_of(url) != origin_of(request.url):
-            for name in request.extensions.get(CREDENTIAL_HEADERS, ()):
-                headers.pop(name, None)
+        drop_secrets(headers, request, url)
         return headers
+
+    def _build_redirect_request(self, request: httpx.Request, response: httpx.Response) -> httpx.Request:
+        redirected = super()._build_redirect_request(request, response)
+        drop_free_cookies(redirected, response, self.cookies)
+        if self._follows_redirects():
+            refuse_downgrade(redirected, response)
+        return redirected
+
+    def _follows_redirects(self) -> bool:
+        given = current.get().options.get("follow_redirects", USE_CLIENT_DEFAULT)
+        return self.follow_redirects if is_default(given) else bool(given)
 
     def _merge_url(self, url: httpx.URL | str) -> httpx.URL:
         return plain_url(self.base_url, url) or super()._merge_url(url)
@@ -131,10 +141,24 @@ class ResilientMixin(Paginating, Batching, _Client):
         for transport in (self._transport, *self._mounts.values()):
             keep(transport)
 
-    if not TYPE_CHECKING:  # httpx has no public way to choose the transports, those of proxies included
+    if not TYPE_CHECKING:  # httpx has no public way to watch requests, or to choose all transports
+
+        def _send_single_request(self, request: Any) -> Any:
+            if type(request.stream) in IN_MEMORY and not self._event_hooks["response"]:
+                return super()._send_single_request(request)  # watched, it would take 2 % longer
+            return _watched(super()._send_single_request, request)
 
         def _init_transport(self, transport: Any = None, **options: Any) -> Any:
             return transport or new_transport(self._package, self._backend, **options)
 
         def _init_proxy_transport(self, proxy: Any, **options: Any) -> Any:
             return new_transport(self._package, self._backend, proxy=proxy, **options)
+
+
+async def _watched(send: Send, request: httpx.Request) -> httpx.Response:
+    """Send one of the requests of an attempt, with a body that can be sent once or hooks that may fail."""
+    check_body(request)
+    response = await send(request)
+    note_body(request)
+    current.get().is_answered = True
+    return response

@@ -72,7 +72,9 @@ def _drop(*, is_retried: bool) -> bool:
 
 def _is_allowed(error: Exception) -> bool:
     call = current.get()
-    return may_be_sent_again(error, call.request, call.sent) and is_replayable(call.request)
+    if not may_be_sent_again(error, call.request, call.sent, is_answered=call.is_answered):
+        return False
+    return is_replayable(call.request)
 
 
 def _with_state(on: Any, is_wanted: Callable[[Exception, Callable[[], Any]], Awaitable[bool]]) -> On:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from resilience_httpx._packages import httpx
+import contextlib
+import re
+
+from resilience_httpx._packages import classes, httpx
+
+_INVALID = classes(httpx.InvalidURL)
 
 
 def origin_of(url: httpx.URL) -> str:
@@ -24,10 +29,17 @@ def parse_origin(name: str, value: object) -> str:
         raise TypeError(
             f'{name} must be URLs such as "https://api.example.com", got {type(value).__name__}'
         )
-    url = httpx.URL(value)
+    url = httpx.URL()
+    with contextlib.suppress(*_INVALID):
+        url = httpx.URL(value)
     if not (url.is_absolute_url and url.host):
-        raise ValueError(f'{name} must be URLs such as "https://api.example.com", got {value!r}')
+        raise ValueError(f'{name} must be URLs such as "https://api.example.com", got {_shown(value)!r}')
     return origin_of(url)
+
+
+def _shown(text: str) -> str:
+    """Return what may be shown of what is no URL: nothing that may be a password or a token in a query."""
+    return re.sub(r"(?s)^.*@|\?.*$", "...", text)
 
 
 def without_secrets(url: httpx.URL) -> str:

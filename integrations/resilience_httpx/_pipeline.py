@@ -270,7 +270,8 @@ def _last_failure(call: Call, failure: Exception) -> Exception:
         call.failure.add_note(f"not sent again: {failure}")
         return call.failure
     sent_once = call.retries and not is_replayable(call.request)
-    if sent_once and may_be_sent_again(failure, call.request, call.sent):
+    is_answered = call.is_answered
+    if sent_once and may_be_sent_again(failure, call.request, call.sent, is_answered=is_answered):
         failure.add_note(NOT_REPLAYABLE)
     return failure
 

@@ -7,19 +7,15 @@ too deeply or has the wrong type counts as absent.
 from __future__ import annotations
 
 import json
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, cast
 
-from resilience_httpx._bodies import HeldBody
+from resilience_httpx._bodies import LONGEST_BODY, HeldBody, unpacked
 from resilience_httpx._packages import classes, httpx
 
 _NOT_READ = classes(httpx.StreamError)
-
-LONGEST_BODY = 64 * 1024
-"""Bytes of a body that are looked at; a longer one says nothing."""
 
 _MEMBERS = ("title", "detail", "instance")
 _CODES = ("code", "error_code", "errorCode", "type", "error")
@@ -112,16 +108,4 @@ def _body(response: httpx.Response) -> bytes | None:
         return response.content
     except _NOT_READ:
         held = response.stream.held if isinstance(response.stream, HeldBody) else None
-    return None if held is None else _unpacked(held, response.headers.get("content-encoding", ""))
-
-
-def _unpacked(body: bytes, encoding: str) -> bytes | None:
-    """Unpack a body that may be thrown away, and no more of it than is looked at."""
-    if encoding in ("", "identity"):
-        return body
-    if encoding not in ("gzip", "deflate"):
-        return None
-    try:
-        return zlib.decompressobj(zlib.MAX_WBITS | 32).decompress(body, LONGEST_BODY + 1)
-    except zlib.error:
-        return None
+    return None if held is None else unpacked(held, response.headers)

@@ -11,6 +11,7 @@ import logging
 import re
 from urllib.parse import unquote_plus
 
+from resilience import _arguments
 from resilience_httpx._packages import PACKAGES, classes, httpx
 
 _URLS = classes(httpx.URL)
@@ -18,16 +19,28 @@ _URLS = classes(httpx.URL)
 _HIDDEN = "REDACTED"
 
 _SENSITIVE = re.compile(
-    r"key(?!word)|token|secret|passw|pwd|auth(?!or(?!i))|credential|signature|session"
-    r"|^(sig|code|appid|app_id|jwt|hmac)$",
+    r"(?<!idempotency[-_])key(?!word)|token|secret|passw|pwd|auth(?!or(?!i))|credential|signature|session|assertion|jwt"
+    r"|^(sig|sid|code|appid|app_id|hmac|otp|pin|saml|samlresponse)$",
     re.IGNORECASE,
 )
 _named: set[str] = set()
 
 
 def hide_parameter(name: str) -> None:
-    """Mask a query parameter in the log from now on, whatever its name sounds like."""
-    _named.add(name)
+    """Mask a query parameter in httpx's own log, besides those whose names sound like a secret.
+
+    It holds for the whole process from now on. Safe for concurrent tasks, threads and loops.
+
+    Args:
+        name: The name of the parameter, as it is in a URL, without escapes.
+
+    Raises:
+        TypeError: If it is no string.
+
+    Example:
+        >>> hide_parameter("tax_number")
+    """
+    _named.add(_arguments.instance("name", name, str, "a string"))
     watch_log()
 
 

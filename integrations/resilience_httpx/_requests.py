@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
+from resilience_httpx._added import add_header
 from resilience_httpx._packages import classes, httpx
 
 _IN_MEMORY = classes(httpx.ByteStream)
@@ -54,25 +55,34 @@ def mark_attempt(request: httpx.Request, number: int, header: str | None) -> Non
     if number > 1:
         request.extensions = {**request.extensions, ATTEMPT: number}
     if header is not None:
-        request.headers[header] = str(number)
+        add_header(request, header, str(number))
 
 
-def cookies_set_by(response: httpx.Response) -> set[str]:
-    """Return the names of the cookies that a response sets or deletes."""
-    return {line.partition("=")[0].strip() for line in response.headers.get_list("set-cookie")}
+def cookies_set_by(response: httpx.Response) -> set[tuple[str, str]]:
+    """Return the cookies that a response, or a redirect to it, sets or deletes: their hosts and names."""
+    return {
+        (each.url.host, line.partition("=")[0].strip())
+        for each in (*response.history, response)
+        for line in each.headers.get_list("set-cookie")
+    }
 
 
-def renew_cookies(request: httpx.Request, names: Collection[str], jar: httpx.Cookies) -> None:
-    """Put some cookies into a request as the jar has them now; the others stay.
+def renew_cookies(request: httpx.Request, told: Collection[tuple[str, str]], jar: httpx.Cookies) -> None:
+    """Put cookies that servers have set or deleted into a request as the jar has them now; the others stay.
 
-    Others may be the caller's own, given with this request: they are in no jar.
+    Others may be the caller's own, given with this request: they are in no jar, and only the request's own
+    host can delete them. One that is set for other hosts or paths replaces none of them.
     """
     probe = type(request)(request.method, request.url)
     jar.set_cookie_header(probe)
-    kept = [pair for pair in _pairs(request) if _name(pair) not in names]
+    names = {name for _, name in told}
     renewed = [pair for pair in _pairs(probe) if _name(pair) in names]
-    if kept or renewed:
-        request.headers["Cookie"] = "; ".join(kept + renewed)
+    held = {cookie.name for cookie in jar.jar}
+    deleted = {name for host, name in told if host == request.url.host and name not in held}
+    replaced = deleted.union(map(_name, renewed))
+    cookies = [pair for pair in _pairs(request) if _name(pair) not in replaced] + renewed
+    if cookies:
+        request.headers["Cookie"] = "; ".join(cookies)
     else:
         request.headers.pop("Cookie", None)
 

@@ -21,7 +21,7 @@ from resilience._cache_memory import ContainerStore
 from resilience._cache_shared import SharedStore
 from resilience._cache_store import Store
 from resilience_httpx._cache_exchange import KEEP, Exchanges, exchange_by
-from resilience_httpx._cache_keys import NOBODY, Credentials, Variation, key_of, owner, tag_of
+from resilience_httpx._cache_keys import Credentials, Variation, key_of, owner, tag_of
 from resilience_httpx._cache_rules import SAFE_METHODS, StoredResponse, is_left_alone
 from resilience_httpx._cache_visit import Visit
 from resilience_httpx._call import Send, current
@@ -54,10 +54,10 @@ class ResponseCache:
         credentials: Whether responses to requests with credentials are kept (``auth``, ``Authorization``,
             cookies, headers whose name sounds like a secret), each for its own credentials alone.
             ``True`` tells them apart by those headers and by the ``auth`` object. One that may stand for
-            several users (a function, a `BearerAuth` with one, a class of your own) passes the cache by,
-            and what was sent with credentials of a hook or middleware is not kept. For those give a
-            function of the request that returns whose the response is, such as the id of the user; it
-            is asked for every request.
+            several users (a function, a `BearerAuth` with one, a class of your own) passes the cache by.
+            For those give a function of the request that returns whose the response is, such as the id
+            of the user; it is asked for every request. Without one, all headers by which a server may
+            tell users apart are part of the key, and nothing is kept if a hook or middleware changed one.
         stale_if_error: For how many seconds after its expiry a response is used if the server fails, or
             cannot be asked, unless the response says otherwise; seconds or ``timedelta``, 0 or more.
         max_size: Bytes to keep at most, 1 or more; the least recently used goes first. Not for a ``store``.
@@ -187,8 +187,7 @@ class ResponseCache:
             if whose is None:
                 return await direct(request)
             key = key_of(request, whose)
-            is_told = callable(self._credentials)
-            visit = Visit(call, key, key, whose != NOBODY, is_told, send, exchange)
+            visit = Visit(call, key, key, whose, send, exchange)
             return await answers.answer(visit, fetch)
 
         return answered

@@ -24,7 +24,7 @@ from resilience import (
 )
 from resilience._live import hidden
 from resilience_httpx._bodies import hold, read
-from resilience_httpx._call import Call, current
+from resilience_httpx._call import Call, Encoding, current
 from resilience_httpx._circuits import circuit_per_origin
 from resilience_httpx._endpoints import Endpoint, Endpoints
 from resilience_httpx._error_map import ErrorKey, ErrorMap
@@ -117,6 +117,7 @@ class Sender:
         cookies: Tells the jar that responses put their cookies into, if that is known.
         auth: Tells what adds credentials to requests, unless an option does.
         transport_for: Tells what requests to a URL are sent with; credentials ask for theirs with it.
+        default_encoding: Tells how text is read whose encoding is not told.
         retry: See `ResilientClient`, as for the others.
     """
 
@@ -130,6 +131,7 @@ class Sender:
         cookies: Callable[[], httpx.Cookies] | None = None,
         auth: Callable[[], object] = lambda: None,
         transport_for: Callable[[httpx.URL], httpx.AsyncBaseTransport] | None = None,
+        default_encoding: Callable[[], Encoding] = lambda: "utf-8",
         retry: Retry | DefaultPolicy | None = DEFAULT,
         rate_limit: RateLimit | None = None,
         circuit_breaker: CircuitBreaker | DefaultPolicy | None = DEFAULT,
@@ -178,6 +180,7 @@ class Sender:
         self._cookies = cookies
         self._auth = auth
         self._transport_for = transport_for
+        self._default_encoding = default_encoding
         self._first_origin: str | None = None
         self._pipelines: dict[tuple[str | None, Policies], Pipeline] = {}
         self._pipeline = self._pipeline_of(None, self.policies)
@@ -218,6 +221,7 @@ class Sender:
             transport_for=self._transport_for,
             client_auth=self._auth,
             base_url=self._base_url(),
+            default_encoding=self._default_encoding,
         )
         token = current.set(call)
         try:
@@ -240,6 +244,7 @@ class Sender:
         call = current.get()
         call.sent = call.given if call.sent is None else await self._another(request, call)
         call.attempts += 1
+        call.is_answered = False
         mark_attempt(call.sent, call.attempts, self._attempt_header)
         if not self._attempt_middleware:
             return await self._send_once(call.sent)
@@ -249,10 +254,15 @@ class Sender:
         call = current.get()
         call.sent = request
         response = await self._exchange(request, **call.options)
-        if call.may_drop(response):
-            await hold(response)
-        elif not call.stream:
-            await read(response)
+        call.is_answered = True
+        try:
+            if call.may_drop(response):
+                await hold(response)
+            elif not call.stream:
+                await read(response)
+        except BaseException:
+            call.new_cookies |= cookies_set_by(response)
+            raise
         return response
 
     async def _another(self, request: httpx.Request, call: Call) -> httpx.Request:

@@ -25,7 +25,8 @@ from resilience import RateLimitExceededError, _arguments, _clock, _deadline, _e
 from resilience._by_identity import ByIdentity
 from resilience._keys import KeyTable
 from resilience._policy import switch
-from resilience_httpx._auth import CREDENTIAL_HEADERS, OriginAuth
+from resilience_httpx._added import headers_added_to
+from resilience_httpx._auth import OriginAuth
 from resilience_httpx._call import current
 from resilience_httpx._origins import origin_of
 from resilience_httpx._packages import httpx
@@ -164,7 +165,7 @@ class ServerLimits:
     def is_blocked(self, request: httpx.Request) -> bool:
         """Whether a request that was let through must not be sent now."""
         with self._lock:
-            known = self._table.peek(self._key_of(request))
+            known = self._table.find(self._key_of(request))
             now = _clock.monotonic()
             return known is not None and any(window.wait(now) for window in known.of(_route(request)))
 
@@ -244,7 +245,7 @@ class ServerLimits:
 
     def _obstacle(self, key: Hashable, route: str, waiter: Waiter, now: float) -> Window | Passage | None:
         """Return what a request has to wait for, or let it through. Call it with the lock."""
-        known = self._table.peek(key)
+        known = self._table.find(key)
         if known is None:
             return None
         windows = known.of(route)
@@ -311,5 +312,5 @@ def _credentials(request: httpx.Request) -> str:
 
 def _headers_added_by(auth: object, request: httpx.Request) -> list[str]:
     """Return the headers that an earlier call with the same request has left in it."""
-    ours = [name.lower() for name in request.extensions.get(CREDENTIAL_HEADERS, ())]
+    ours = [*headers_added_to(request)]
     return ours if isinstance(auth, OriginAuth) else [*ours, "authorization"]

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from typing import Any, Unpack
 
-from resilience_httpx._auth import drop_strange_credentials
+from resilience_httpx._added import drop_strange_headers
 from resilience_httpx._connections import keep
 from resilience_httpx._packages import AsyncBaseTransport, httpx, package_of
 from resilience_httpx._sender import PolicyOptions, Sender, check_options
+from resilience_httpx._sending import check_body, note_body
 
 
 class ResilientTransport(AsyncBaseTransport):
@@ -51,7 +52,8 @@ class ResilientTransport(AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request under the policies; the body of its response has not been read."""
-        drop_strange_credentials(request)  # the client's redirects only drop `Authorization`
+        check_body(request)
+        drop_strange_headers(request)  # the client's redirects only drop `Authorization`
         return await self._sender.send(request, stream=True, options={})
 
     async def aclose(self) -> None:
@@ -63,5 +65,6 @@ class ResilientTransport(AsyncBaseTransport):
         if self._transport is None:
             self._transport = keep(package_of(request).AsyncHTTPTransport())
         response: httpx.Response = await self._transport.handle_async_request(request)
+        note_body(request)
         response.request = request
         return response

@@ -16,6 +16,7 @@ Headers: TypeAlias = (
 
 _TIMESTAMP = re.compile(r"[0-9]{1,12}", re.ASCII)
 _ID = re.compile(r"[!-\-/-~]{1,256}")  # printable and no dot, which stands between the signed parts
+_LONGEST_OF_OURS = 255  # it is the idempotency key as well
 
 
 class WebhookVerificationError(ResilienceError):
@@ -114,9 +115,10 @@ def is_message_id(name: str) -> bool:
 def check_message_id(value: object) -> str:
     """Return the name of a message, if it can be one."""
     name = _arguments.text("message_id", value)
-    if not is_message_id(name):
+    if not is_message_id(name) or len(name) > _LONGEST_OF_OURS:
         raise ValueError(
-            f"message_id must be at most 256 printable ASCII characters without a dot, got {name!r}"
+            f"message_id must be at most {_LONGEST_OF_OURS} printable ASCII characters without a dot, "
+            f"got {name!r}"
         )
     return name
 

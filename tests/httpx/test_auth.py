@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from resilience import circuit_breaker, retry
-from resilience_httpx import APIKeyAuth, BasicAuth, BearerAuth, ResilientClient
+from resilience_httpx import APIKeyAuth, BasicAuth, BearerAuth, ResilientClient, _redaction, hide_parameter
 from resilience_httpx._redaction import redacted
 from tests.support.http_server import http_server, redirect, reply
 
@@ -233,16 +233,49 @@ async def test_h6_2_the_log_of_httpx_shows_no_secrets(api: Api, caplog: pytest.L
     ("name", "hidden"),
     [
         *((name, False) for name in ("author", "author_id", "keyword", "keywords", "page", "postcode")),
+        *((name, False) for name in ("shipping", "opinion", "residence", "inside", "idempotency_key")),
         *(
             (name, True)
             for name in ("authorization", "oauth", "auth", "apikey", "key", "KEY", "code", "sig")
         ),
         *((name, True) for name in ("refresh_token", "client_secret", "password", "passwd", "session_id")),
+        *(
+            (name, True)
+            for name in ("client_assertion", "assertion", "otp", "pin", "sid", "id_jwt", "saml")
+        ),
     ],
 )
 def test_h6_2_a_parameter_is_hidden_if_its_name_sounds_like_a_secret(name: str, hidden: bool) -> None:
     url = redacted(httpx.URL(f"https://h/?{name}=s3cr3t"))
     assert ("s3cr3t" not in str(url)) is hidden
+
+
+async def test_h6_2_the_names_of_hidden_parameters_can_be_added_to(
+    api: Api, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_redaction, "_named", set())
+    caplog.set_level(logging.INFO, logger=httpx.__name__)
+    async with client(api) as calls:
+        await calls.get("/a?email=ada%40example.com")
+        hide_parameter("email")
+        await calls.get("/a?email=ada%40example.com&emails=3")
+    lines = [record.getMessage().split()[3] for record in caplog.records if record.name == httpx.__name__]
+    assert lines == ["https://h/a?email=ada%40example.com", "https://h/a?email=REDACTED&emails=3"]
+
+
+def test_a_hidden_parameter_has_a_name() -> None:
+    with pytest.raises(TypeError, match="name must be a string"):
+        hide_parameter(3)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "url", ["ada:s3cret@h", "https://ada:s3cret@h:port", "h?key=s3cret", "//s3cret@h/"]
+)
+def test_h6_2_what_is_no_origin_is_refused_without_showing_a_secret(url: str) -> None:
+    with pytest.raises(ValueError, match="origins must be URLs") as caught:
+        BearerAuth("t", origins=url)
+    assert "s3cret" not in str(caught.value)
+    assert caught.value.__cause__ is None
 
 
 def test_h6_2_other_records_of_the_logger_pass_unchanged(caplog: pytest.LogCaptureFixture) -> None:

@@ -1,14 +1,18 @@
 """What carries the requests: the same client over the transport of httpx and over aiohttp."""
 
 import asyncio
+import socket
 import sys
+import traceback
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import httpx
 import pytest
 
-from resilience_httpx import ResilientClient
-from tests.support.http_server import garbage, hang_up, http_server, never, reply
+from resilience_httpx import APIKeyAuth, ResilientClient
+from tests.support.http_server import garbage, hang_up, http_server, never, reply, reset
 
 pytestmark = pytest.mark.real_time
 
@@ -116,6 +120,90 @@ async def test_h1_2_a_full_pool_is_told_from_a_server_that_cannot_be_reached() -
                     await calls.get("/")
             task.cancel()
             await asyncio.wait([task])
+
+
+@pytest.mark.parametrize("raises", [False, True])
+async def test_h6_2_errors_of_aiohttp_do_not_show_the_url(raises: bool) -> None:
+    key = "S3" + "CRET"  # not as it is found in a traceback that shows this very source
+    options: Any = {
+        "timeout": httpx.Timeout(30, pool=0.01),
+        "limits": httpx.Limits(max_connections=1),
+        "retry": None,
+        "backend": "aiohttp",
+        "raise_for_status": raises,
+        "auth": APIKeyAuth(key, query="api_key"),
+    }
+    async with http_server() as server, ResilientClient(server.url, **options) as calls:
+        server.otherwise = never
+        task = asyncio.create_task(calls.get("/"))
+        await server.arrived.wait()
+        with pytest.raises(httpx.PoolTimeout) as full:
+            await calls.get("/")
+        task.cancel()
+        await asyncio.wait([task])
+        with full_backlog() as url, pytest.raises(httpx.ConnectTimeout) as slow:
+            await calls.get(url, timeout=0.05, auth=APIKeyAuth(key, query="api_key", origins=[url]))
+        server.otherwise = reset()
+        with pytest.raises(httpx.ConnectTimeout) as broken:  # so httpx-aiohttp calls it
+            await calls.get("/")
+    for caught in (full, slow, broken):
+        assert key not in "".join(traceback.format_exception(caught.value))
+    if not raises:
+        assert [str(caught.value).partition(":")[0] for caught in (full, slow, broken)] == [
+            "no connection became free in time",
+            "ConnectionTimeoutError",
+            "ClientOSError",
+        ]
+
+
+@contextmanager
+def full_backlog() -> Iterator[str]:
+    """A port that neither accepts nor refuses a connection."""
+    with ExitStack() as stack:
+        listener = stack.enter_context(socket.socket())
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for _ in range(4):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            with suppress(BlockingIOError):
+                waiting.connect(listener.getsockname())
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+async def test_a_fault_of_ones_own_body_is_what_it_is() -> None:
+    async def body() -> AsyncIterator[bytes]:
+        yield b"a"
+        raise LookupError("my mistake")
+
+    for backend in ("httpx", "aiohttp"):
+        async with http_server() as server, ResilientClient(server.url, backend=backend) as calls:
+            for _ in range(7):  # more than open a circuit
+                with pytest.raises(LookupError, match="my mistake"):
+                    await calls.post("/", content=body())
+            assert server.received == []
+
+
+async def test_headers_are_those_of_the_request_for_both() -> None:
+    async with http_server() as server:
+        for backend in ("httpx", "aiohttp"):
+            async with ResilientClient(server.url, backend=backend) as calls:
+                await calls.post("/", content=b"x")
+                bare = calls.build_request("GET", "/")
+                for name in ("User-Agent", "Accept", "Accept-Encoding"):
+                    del bare.headers[name]
+                await calls.send(bare)
+        for over_httpx, over_aiohttp in zip(server.received[:2], server.received[2:], strict=True):
+            assert over_httpx.headers.keys() == over_aiohttp.headers.keys()
+
+
+async def test_long_headers_of_a_response_are_taken_by_both() -> None:
+    link = f"<{'x' * 50_000}>; rel=next"
+    async with http_server() as server:
+        for backend in ("httpx", "aiohttp"):
+            async with ResilientClient(server.url, backend=backend, retry=None) as calls:
+                server.script("/", reply(headers={"Link": link}))
+                assert (await calls.get("/")).headers["Link"] == link
 
 
 def test_t28_bad_input() -> None:

@@ -65,6 +65,14 @@ async def test_or_as_they_complete() -> None:
     assert found == [(1, 1, "/1", "/1"), (2, 2, "/2", "/2"), (3, 0, "/3", "/3")]
 
 
+async def test_h6_2_a_result_shows_nothing_of_its_request() -> None:
+    async with client(lambda _: httpx.Response(200)) as calls:
+        secrets = {"headers": {"Authorization": "Bearer s3cret"}, "json": {"password": "s3cret"}}
+        results = await calls.batch([("POST", "/u", secrets), "/x?api_key=s3cret"])
+    assert "s3cret" not in repr(results)
+    assert results[0].request == ("POST", "/u", secrets)
+
+
 async def test_a_request_can_be_given_in_several_ways() -> None:
     seen: list[tuple[str, str, bytes, str | None]] = []
 

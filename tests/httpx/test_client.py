@@ -185,6 +185,7 @@ async def test_policies_made_anew_for_each_call_do_not_pile_up() -> None:
 # --- Retry ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("punctual")
 async def test_t31_retry_after_is_a_lower_bound_of_the_wait() -> None:
     asked = [httpx.Response(status, headers={"Retry-After": "7"}) for status in (429, 503, 500)]
     api = Api(*asked, 200)
@@ -214,6 +215,7 @@ async def test_t31_a_retry_after_past_the_total_timeout_ends_the_call_at_once() 
 
 
 @pytest.mark.parametrize("raises", [False, True])
+@pytest.mark.usefixtures("punctual")
 async def test_t31_retry_after_counts_too_if_a_hook_raises_the_status(raises: bool) -> None:
     async def raise_for_status(response: httpx.Response) -> None:
         response.raise_for_status()

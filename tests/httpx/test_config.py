@@ -281,6 +281,13 @@ def test_credentials_are_secrets(values: Any, kind: type[Any]) -> None:
         assert "s3cret" not in shown
 
 
+@pytest.mark.parametrize("url", ["https://ada:s3cret@h", "ada:s3cret@h", "https://ada:s3cret@h:port"])
+def test_h6_2_a_base_url_with_a_password_is_refused_without_showing_it(url: str) -> None:
+    with pytest.raises(ConfigurationError, match="the arguments: base_url must ") as caught:
+        ClientConfig(base_url=url)
+    assert "s3cret" not in str(caught.value)
+
+
 def test_the_bearer_token_is_the_one_given() -> None:
     request = httpx.Request("GET", "https://h")
     auth = ClientConfig(bearer={"token": "s3cret"}).arguments()["auth"]

@@ -43,6 +43,28 @@ async def test_h4_6_one_key_per_call_the_same_in_all_attempts(method: str) -> No
         assert {each.body for each in server.received} == {b"[1]"}
 
 
+async def test_h4_6_a_conflict_with_an_earlier_attempt_that_still_runs_is_waited_out() -> None:
+    answers = Answers(503, 409)
+    async with client(answers, idempotency_key=True) as calls:
+        assert (await calls.post("/")).status_code == 200
+        assert len({*answers.keys()}) == 1
+        assert len(answers.requests) == 3
+        answers.statuses = [503, 409, 409]
+        assert (await calls.post("/")).status_code == 409
+
+
+async def test_h4_6_any_other_conflict_is_final() -> None:
+    for options, headers, statuses in (
+        ({"idempotency_key": True}, {}, [409]),  # no earlier attempt
+        ({}, {"Idempotency-Key": "mine"}, [503, 409]),  # who made the key may know of more calls with it
+        ({"idempotency_key": True}, {}, [503, 422]),
+    ):
+        answers = Answers(*statuses)
+        async with client(answers, **options) as calls:
+            assert (await calls.post("/", headers=headers)).status_code == statuses[-1]
+        assert len(answers.requests) == len(statuses)
+
+
 async def test_h4_6_the_same_request_object_sent_twice_is_two_calls() -> None:
     answers = Answers()
     async with client(answers, idempotency_key=True) as calls:

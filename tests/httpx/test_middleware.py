@@ -5,9 +5,11 @@ import contextlib
 import json
 import subprocess
 import sys
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
+import httpx2
 import pytest
 
 from resilience import MetricsRegistry, RateLimitExceededError, rate_limited, retry, timeout
@@ -164,6 +166,68 @@ async def test_h1_2_what_it_does_not_return_costs_no_connection(name: str) -> No
                     async with calls.stream("GET", path):
                         pass
             assert server.lines == ["GET /"] * 2 + ["GET /raises"] * 2 + ["GET /"] * 2 + ["GET /raises"] * 2
+
+
+class Body(httpx.AsyncByteStream, httpx2.AsyncByteStream):
+    """A body that takes a turn of the loop to close; knows how many of its kind are open."""
+
+    def __init__(self, open_bodies: list[object], fault: Exception | None = None) -> None:
+        self.open_bodies = open_bodies
+        self.fault = fault
+        open_bodies.append(self)
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield b"ok"
+
+    async def aclose(self) -> None:
+        try:
+            await asyncio.sleep(0)
+            if self.fault is not None:
+                raise self.fault
+        finally:
+            self.open_bodies.remove(self)
+
+
+async def call_three_times(request: httpx.Request, call_next: CallNext) -> httpx.Response:
+    responses = [await call_next(request) for _ in range(3)]
+    return responses[1]
+
+
+@pytest.mark.parametrize("name", ["middleware", "attempt_middleware"])
+async def test_h1_2_cancelled_at_any_turn_it_costs_no_connection(name: str) -> None:
+    async def stream(calls: ResilientClient) -> None:
+        async with calls.stream("GET", "/"):
+            await asyncio.sleep(0)
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        await asyncio.sleep(0)
+        return httpx.Response(200, stream=Body(open_bodies))
+
+    turns, done = 0, False
+    while not done:
+        open_bodies: list[object] = []
+        async with client(answer, **{name: [call_three_times]}) as calls:
+            task = asyncio.create_task(stream(calls))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            done = task.done()
+            task.cancel()
+            await asyncio.wait([task])
+            assert open_bodies == [], f"after {turns} turns"
+        turns += 1
+    assert turns > 6
+
+
+async def test_h1_2_a_body_that_cannot_be_closed_keeps_no_other_open() -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, stream=Body(open_bodies, httpx.ReadError("x")))
+
+    open_bodies: list[object] = []
+    async with client(answer, middleware=[call_three_times]) as calls:
+        with pytest.raises(httpx.ReadError):
+            async with calls.stream("GET", "/"):
+                raise AssertionError
+    assert open_bodies == []
 
 
 @pytest.mark.parametrize("name", ["middleware", "attempt_middleware"])

@@ -25,11 +25,13 @@ from resilience import (
 from resilience_httpx import (
     APIKeyAuth,
     AuthProvider,
+    BasicAuth,
     BearerAuth,
     ResilientClient,
     ResilientTransport,
     ResponseCache,
     ServerError,
+    add_request_id,
 )
 from tests.support.http_server import http_server, never, redirect, reply
 from tests.support.virtual_time import advance, now, settle
@@ -606,6 +608,31 @@ async def test_an_error_status_that_is_raised_is_raised() -> None:
             await calls.get("/a")
 
 
+@pytest.mark.parametrize("encoding", ["latin-1", lambda _: "latin-1"], ids=["name", "function"])
+async def test_each_client_reads_a_stored_text_in_its_own_default_encoding(encoding: Any) -> None:
+    async def answer(request: Any) -> Any:
+        await asyncio.sleep(1)
+        headers = {**FRESH, "ETag": '"1"', "Content-Type": "text/plain"}
+        return httpx.Response(
+            304 if request.headers.get("if-none-match") else 200, headers=headers, content=b"\xe9"
+        )
+
+    cache = ResponseCache()
+    async with client(answer, cache, default_encoding=encoding) as calls, client(answer, cache) as others:
+        first, together = await asyncio.gather(calls.get("/a"), calls.get("/a"))
+        hit = await calls.get("/a")
+        advance(20)
+        confirmed = await calls.get("/a")
+        assert [origin(each) for each in (first, together, hit, confirmed)] == [
+            None,
+            "shared",
+            "hit",
+            "revalidated",
+        ]
+        assert [each.text for each in (first, together, hit, confirmed)] == ["\xe9"] * 4
+        assert (await others.get("/a")).text == "\ufffd"
+
+
 # --- Vary -------------------------------------------------------------------------------------------
 
 
@@ -759,6 +786,209 @@ async def test_h6_3_what_a_hook_adds_is_somebodys_own(credentials: bool, auth: A
         assert await texts(calls, "/a", "/a") == ["no 1", "no 2"]
         together = await asyncio.gather(calls.get("/a"), calls.get("/a"))
         assert {each.text for each in together} == {"no 3", "no 4"}
+
+
+def bearer(request: Any) -> Any:
+    return httpx.Response(200, headers=FRESH, text=request.headers["Authorization"])
+
+
+async def put_over(request: Any, call_next: Any) -> Any:
+    request.headers["Authorization"] = f"Bearer {USERS.pop(0)}"
+    return await call_next(request)
+
+
+async def put_over_in_a_hook(request: Any) -> None:
+    request.headers["Authorization"] = f"Bearer {USERS.pop(0)}"
+
+
+WITH_CREDENTIALS: list[Any] = [
+    BasicAuth("service", "secret"),
+    ("service", "secret"),
+    httpx.BasicAuth,
+    APIKeyAuth("service"),
+    APIKeyAuth("service", header="X-Service"),
+    APIKeyAuth("service", query="k"),
+    BearerAuth("service"),
+]
+
+
+@pytest.mark.parametrize("auth", WITH_CREDENTIALS, ids=repr)
+async def test_h6_3_what_a_hook_puts_over_the_credentials_is_somebodys_own(auth: Any) -> None:
+    USERS[:] = ["alice", "bob", "carol", "dave"]
+    auth = auth("service", "secret") if isinstance(auth, type) else auth
+    options = {"auth": auth, "event_hooks": {"request": [put_over_in_a_hook]}}
+    async with client(bearer, ResponseCache(credentials=True), **options) as calls:
+        assert await texts(calls, "/me", "/me") == ["Bearer alice", "Bearer bob"]
+        together = await asyncio.gather(calls.get("/me"), calls.get("/me"))
+        assert {each.text for each in together} == {"Bearer carol", "Bearer dave"}
+        assert calls.cache.info().size == 0
+
+
+async def test_h6_3_what_a_hook_puts_over_the_credentials_of_a_url_is_somebodys_own() -> None:
+    USERS[:] = ["alice", "bob"]
+    hooks = {"request": [put_over_in_a_hook]}
+    async with client(whoami, ResponseCache(credentials=True), event_hooks=hooks) as calls:
+        assert await texts(calls, *["https://a:b@h/me"] * 2) == ["Bearer alice", "Bearer bob"]
+
+
+@pytest.mark.parametrize("auth", [APIKeyAuth("service"), APIKeyAuth("service", query="k")], ids=repr)
+async def test_h6_3_what_a_middleware_adds_to_the_credentials_is_somebodys_own(auth: Any) -> None:
+    USERS[:] = ["alice", "bob"]
+    options = {"auth": auth, "attempt_middleware": [put_over]}
+    async with client(bearer, ResponseCache(credentials=True), **options) as calls:
+        assert await texts(calls, "/me", "/me") == ["Bearer alice", "Bearer bob"]
+
+
+@pytest.mark.parametrize("auth", WITH_CREDENTIALS, ids=repr)
+async def test_h6_3_a_url_that_a_hook_changes_is_somebodys_own(auth: Any) -> None:
+    async def sign(request: Any) -> None:
+        request.url = request.url.copy_merge_params({"user": users.pop(0)})
+
+    auth = auth("service", "secret") if isinstance(auth, type) else auth
+    users = ["alice", "bob"]
+    hooks = {"request": [sign]}
+    async with client(
+        Site(FRESH, FRESH), ResponseCache(credentials=True), auth=auth, event_hooks=hooks
+    ) as calls:
+        assert await texts(calls, "/a", "/a") == ["no 1", "no 2"]
+
+
+@pytest.mark.parametrize("auth", WITH_CREDENTIALS, ids=repr)
+async def test_h6_3_credentials_as_they_were_added_are_kept(auth: Any) -> None:
+    options = {
+        "auth": auth("service", "secret") if isinstance(auth, type) else auth,
+        "attempt_middleware": [add_request_id("X-Attempt-ID")],
+        "attempt_header": "X-Attempt",
+    }
+    site = Site({**FRESH, "Vary": "Authorization, X-API-Key, X-Service"})
+    async with client(site, ResponseCache(credentials=True), **options) as calls:
+        assert await texts(calls, "/a?b=c", "/a?b=c") == ["no 1", "no 1"]
+        assert site.requests[0].headers["x-attempt"] == "1"
+
+
+async def test_h6_3_digest_passes_by() -> None:
+    async with client(Site(FRESH, FRESH), ResponseCache(credentials=True)) as calls:
+        auth = httpx.DigestAuth("a", "b")
+        assert await texts(calls, "/a", "/a", auth=auth) == ["no 1", "no 2"]
+
+
+async def test_h6_3_a_kind_of_basic_auth_of_ones_own_passes_by() -> None:
+    class UserAuth(httpx.BasicAuth):
+        """May stand for several users."""
+
+    async with client(Site(FRESH, FRESH), ResponseCache(credentials=True)) as calls:
+        assert await texts(calls, "/a", "/a", auth=UserAuth("a", "b")) == ["no 1", "no 2"]
+
+
+IDENTITIES = [
+    "X-JWT-Assertion",
+    "CF-Access-JWT-Assertion",
+    "X-Goog-IAP-JWT-Assertion",
+    "X-Amzn-OIDC-Data",
+    "X-Remote-User",
+    "X-Forwarded-User",
+    "X-Forwarded-Client-Cert",
+    "X-On-Behalf-Of",
+    "X-MS-Client-Principal",
+    "X-WSSE",
+    "DPoP",
+    "X-Tenant-ID",
+]
+
+
+@pytest.mark.parametrize("header", IDENTITIES)
+async def test_h6_3_headers_that_may_tell_who_asks_have_their_own_responses(header: str) -> None:
+    def answer(request: Any) -> Any:
+        return httpx.Response(200, headers=FRESH, text=request.headers.get(header, "nobody"))
+
+    for credentials in [False, True]:
+        async with client(answer, ResponseCache(credentials=credentials)) as calls:
+            for user in ["alice", "bob"] * 2:
+                assert (await calls.get("/a", headers={header: user})).text == user
+            assert await texts(calls, "/a", "/a") == ["nobody"] * 2
+
+
+async def test_a_header_that_the_cache_does_not_know_has_responses_of_its_own() -> None:
+    async with client(Site(FRESH, FRESH)) as calls:
+        for tenant, expected in [("a", "no 1"), ("b", "no 2"), ("a", "no 1")]:
+            assert (await calls.get("/a", headers={"X-Tenant-ID": tenant})).text == expected
+
+
+@pytest.mark.parametrize("header", IDENTITIES)
+async def test_h6_3_headers_of_a_hook_that_may_tell_who_asks_are_not_kept(header: str) -> None:
+    async def sign(request: Any) -> None:
+        request.headers[header] = users.pop(0)
+
+    users = ["alice", "bob"]
+    async with client(Site(FRESH, FRESH), event_hooks={"request": [sign]}) as calls:
+        assert await texts(calls, "/a", "/a") == ["no 1", "no 2"]
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "User-Agent",
+        "Accept",
+        "Accept-Language",
+        "Accept-Encoding",
+        "X-Request-ID",
+        "traceparent",
+        "X-B3-TraceId",
+    ],
+)
+async def test_headers_that_tell_nobody_apart_share_a_response(header: str) -> None:
+    async with client(Site(FRESH)) as calls:
+        for value in ["a", "b"]:
+            assert (await calls.get("/a", headers={header: value})).text == "no 1"
+
+
+async def test_what_a_function_says_counts_and_not_the_headers() -> None:
+    async with client(Site(FRESH), ResponseCache(credentials=lambda _: "all")) as calls:
+        for value in ["a", "b"]:
+            assert (await calls.get("/a", headers={"X-Tenant-ID": value})).text == "no 1"
+
+
+@pytest.mark.parametrize("credentials", [False, True, lambda _: "all"], ids=["False", "True", "function"])
+@pytest.mark.parametrize("header", ["X-Tenant", "Accept-Language"])
+async def test_h6_3_what_a_hook_changed_is_no_variant_of_what_the_caller_asked(
+    credentials: Any, header: str
+) -> None:
+    async def change(request: Any) -> None:
+        request.headers[header] = values.pop(0)
+
+    values = ["a", "b", "c", "d", "e"]
+    site = Site(*[{**FRESH, "Vary": header, "ETag": '"1"'}] * 9)
+    cache = ResponseCache(credentials=credentials)
+    async with client(site, cache, event_hooks={"request": [change]}) as calls:
+        assert await texts(calls, "/a", "/a") == ["no 1", "no 2"]
+        together = await asyncio.gather(calls.get("/a"), calls.get("/a"))
+        assert {each.text for each in together} == {"no 3", "no 4"}
+
+
+async def test_h6_3_a_304_for_a_variant_of_a_hook_is_not_kept() -> None:
+    async def change(request: Any) -> None:
+        if site.requests:
+            request.headers["Accept-Language"] = "de"
+
+    site = Site(
+        {**FRESH, "ETag": '"a"', "Vary": "Accept-Language"}, (304, {"Cache-Control": "max-age=60"}), FRESH
+    )
+    async with client(site, event_hooks={"request": [change]}) as calls:
+        await calls.get("/a")
+        advance(20)
+        assert origin(await calls.get("/a")) == "revalidated"
+        assert (await calls.get("/a")).text == "no 3"
+
+
+async def test_h6_3_a_function_says_whose_a_response_is_that_varies_by_credentials() -> None:
+    def sign(request: Any) -> Any:
+        request.headers["Authorization"] = f"Bearer {USERS.pop(0)}"
+        return request
+
+    USERS[:] = ["of today", "of tomorrow"]
+    site = Site({**FRESH, "Vary": "Authorization"})
+    async with client(site, ResponseCache(credentials=lambda _: "alice"), auth=sign) as calls:
+        assert await texts(calls, "/a", "/a") == ["no 1", "no 1"]
 
 
 async def test_h6_3_a_304_for_somebody_else_is_not_kept() -> None:

@@ -1,15 +1,17 @@
 """What is sent again: judged by what the server received."""
 
 import asyncio
+import gzip
 import io
 import ssl
+import tracemalloc
 from collections.abc import AsyncIterator
 
 import httpx
 import pytest
 
 from resilience import CallTimeoutError, CircuitBreakerOpenError, CircuitState, circuit_breaker, retry
-from resilience_httpx import ResilientClient
+from resilience_httpx import CallNext, ResilientClient, ResilientTransport
 from resilience_httpx._errors import client_error, status_error
 from resilience_httpx._sending import is_replayable, may_be_sent_again
 from tests.support.http_server import (
@@ -230,6 +232,86 @@ def test_h1_4_after_a_redirect_a_failed_connection_proves_nothing() -> None:
 
 
 @pytest.mark.real_time
+async def test_h1_4_a_post_that_was_answered_is_not_sent_again_whatever_follows() -> None:
+    async def hook(response: httpx.Response) -> None:
+        raise httpx.ConnectError("the log is down")
+
+    async def naming(response: httpx.Response) -> None:
+        raise httpx.ConnectError("the log is down", request=response.request)
+
+    async def middleware(request: httpx.Request, call_next: CallNext) -> httpx.Response:
+        await call_next(request)
+        raise httpx.PoolTimeout("the log is down")
+
+    for options in (
+        {"event_hooks": {"response": [hook]}},
+        {"event_hooks": {"response": [naming]}},
+        {"attempt_middleware": [middleware]},
+    ):
+        async with http_server() as server, client(server, **options) as calls:
+            with pytest.raises(httpx.TransportError):
+                await calls.post("/", content=b"body")
+            assert server.lines == ["POST /"]
+
+
+@pytest.mark.real_time
+async def test_h1_4_a_post_that_was_answered_through_a_transport_is_not_sent_again(package) -> None:
+    async def middleware(request: httpx.Request, call_next: CallNext) -> httpx.Response:
+        await call_next(request)
+        raise httpx.PoolTimeout("the log is down")
+
+    transport = ResilientTransport(retry=retry(attempts=3, wait=0), attempt_middleware=[middleware])
+    async with http_server() as server, package.AsyncClient(transport=transport) as calls:
+        with pytest.raises(httpx.PoolTimeout):
+            await calls.post(server.url, content=b"body")
+        assert server.lines == ["POST /"]
+
+
+async def test_h1_4_what_an_earlier_attempt_was_answered_says_nothing_of_the_last() -> None:
+    faults = iter([None, httpx.ConnectError("x")])
+    answers = iter([425])
+
+    async def middleware(request: httpx.Request, call_next: CallNext) -> httpx.Response:
+        if fault := next(faults, None):
+            raise fault
+        return await call_next(request)
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(next(answers, 200))
+
+    async with ResilientClient(
+        "https://h",
+        transport=httpx.MockTransport(answer),
+        retry=retry(attempts=3, wait=0),
+        attempt_middleware=[middleware],
+    ) as calls:
+        assert (await calls.post("/")).status_code == 200
+
+
+async def test_h1_4_what_a_middleware_did_not_send_may_be_sent_again() -> None:
+    faults = [httpx.ConnectError("x"), httpx.PoolTimeout("x")]
+    sent: list[str] = []
+
+    async def middleware(request: httpx.Request, call_next: CallNext) -> httpx.Response:
+        if faults:
+            raise faults.pop()
+        return await call_next(request)
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        sent.append(request.method)
+        return httpx.Response(200)
+
+    async with ResilientClient(
+        "https://h",
+        transport=httpx.MockTransport(answer),
+        retry=retry(attempts=3, wait=0),
+        attempt_middleware=[middleware],
+    ) as calls:
+        assert (await calls.post("/")).status_code == 200
+    assert sent == ["POST"]
+
+
+@pytest.mark.real_time
 async def test_h1_4_after_a_redirect_a_post_is_not_sent_again() -> None:
     async with http_server() as server, client(server, follow_redirects=True) as calls:
         server.script("/", redirect("http://127.0.0.1:1/"))  # nobody listens there
@@ -367,6 +449,18 @@ class Pipe(io.BytesIO):
         return False
 
 
+NOT_REPLAYABLE = pytest.mark.parametrize(
+    "make",
+    [
+        lambda: {"content": Once()},
+        lambda: {"content": AsyncFile()},
+        lambda: {"content": generator()},
+        lambda: {"files": {"f": Pipe(b"body")}},
+    ],
+    ids=["exhausted iterator", "async file", "generator", "pipe part"],
+)
+
+
 @pytest.mark.real_time
 @pytest.mark.parametrize(
     "options",
@@ -393,16 +487,7 @@ async def test_h1_3_a_body_that_can_be_replayed_arrives_whole_each_time(options:
 
 
 @pytest.mark.real_time
-@pytest.mark.parametrize(
-    "make",
-    [
-        lambda: {"content": Once()},
-        lambda: {"content": AsyncFile()},
-        lambda: {"content": generator()},
-        lambda: {"files": {"f": Pipe(b"body")}},
-    ],
-    ids=["exhausted iterator", "async file", "generator", "pipe part"],
-)
+@NOT_REPLAYABLE
 @pytest.mark.parametrize("failure", [reply(503), reset()], ids=["503", "reset"])
 async def test_b18_h1_3_a_body_that_cannot_is_sent_once(make, failure: Step) -> None:
     async with http_server() as server, client(server, raise_for_status=True) as calls:
@@ -420,6 +505,63 @@ async def test_b18_h1_3_the_response_to_a_body_that_is_sent_once_is_returned() -
         server.script("/", reply(503, body=b"later"))
         response = await calls.put("/", content=generator())
         assert (response.status_code, response.text, len(server.received)) == (503, "later", 1)
+
+
+@pytest.mark.real_time
+@NOT_REPLAYABLE
+@pytest.mark.parametrize("backend", ["httpx", "aiohttp"])
+async def test_h1_3_a_redirect_does_not_send_a_cut_off_body(make, backend: str) -> None:
+    for method in ("PUT", "POST"):
+        for status in (307, 308):
+            async with (
+                http_server() as server,
+                client(server, backend=backend, follow_redirects=True) as calls,
+            ):
+                server.script("/", redirect("/b", status))
+                with pytest.raises(httpx.StreamConsumed) as caught:
+                    await calls.request(method, "/", **make())
+                assert any("sent only once" in note for note in caught.value.__notes__)
+                assert server.lines == [f"{method} /"]
+                assert b"body" in server.received[0].body
+                assert server.connections == 1, "not even the headers were sent"
+
+
+@pytest.mark.real_time
+@NOT_REPLAYABLE
+async def test_h1_3_a_digest_does_not_send_a_cut_off_body(make) -> None:
+    digest = {"WWW-Authenticate": 'Digest realm="x", nonce="n", algorithm=MD5'}
+    async with http_server() as server, client(server, auth=httpx.DigestAuth("a", "b")) as calls:
+        server.script("/", reply(401, digest))
+        with pytest.raises(httpx.StreamConsumed):
+            await calls.put("/", **make())
+        assert server.lines == ["PUT /"]
+        assert (await calls.get("/")).status_code == 200
+
+
+@pytest.mark.real_time
+async def test_h1_3_a_redirect_that_drops_the_body_is_followed() -> None:
+    async with http_server() as server, client(server, follow_redirects=True) as calls:
+        server.script("/", redirect("/b", 303))
+        assert (await calls.put("/", content=Once())).status_code == 200
+        assert [(each.method, each.body) for each in server.received] == [("PUT", b"body"), ("GET", b"")]
+        server.script("/", redirect("/b"))
+        response = await calls.put("/", content=Once(), follow_redirects=False)
+        assert response.status_code == 307
+        assert response.next_request is not None
+        with pytest.raises(httpx.StreamConsumed):
+            await calls.send(response.next_request)
+
+
+@pytest.mark.real_time
+async def test_h1_3_a_redirect_above_a_transport_does_not_send_a_cut_off_body(package) -> None:
+    async with (
+        http_server() as server,
+        package.AsyncClient(transport=ResilientTransport(), follow_redirects=True) as calls,
+    ):
+        server.script("/", redirect("/b"))
+        with pytest.raises(httpx.StreamConsumed):
+            await calls.put(server.url, content=Once())
+        assert server.lines == ["PUT /"]
 
 
 def test_h1_3_a_stream_of_ones_own_is_not_replayable() -> None:
@@ -490,8 +632,6 @@ async def test_h1_2_a_long_body_that_is_wanted_is_whole() -> None:
 
 @pytest.mark.real_time
 async def test_h1_2_a_compressed_body_that_nobody_wants_is_not_unpacked() -> None:
-    import gzip
-
     async with http_server() as server, client(server) as calls:
         server.script("/", *[reply(503, {"Content-Encoding": "gzip"}, b"not gzip")] * 2)
         assert (await calls.get("/")).status_code == 200
@@ -540,6 +680,29 @@ async def test_a_streamed_error_that_is_raised_brings_its_body() -> None:
 
 
 @pytest.mark.real_time
+async def test_h6_4_a_streamed_error_that_is_raised_is_not_unpacked_without_limit() -> None:
+    gzipped = {"Content-Encoding": "gzip"}
+    bomb = gzip.compress(b"x" * 50_000_000)
+    assert len(bomb) < 64 * 1024
+    async with http_server() as server, client(server, raise_for_status=True) as calls:
+        server.script("/", reply(404, gzipped, bomb), reply(404, gzipped, gzip.compress(b"gone")))
+        tracemalloc.start()
+        try:
+            with pytest.raises(httpx.HTTPStatusError) as caught:
+                async with calls.stream("GET", "/"):
+                    raise AssertionError
+            assert tracemalloc.get_traced_memory()[1] < 10_000_000
+        finally:
+            tracemalloc.stop()
+        with pytest.raises(httpx.ResponseNotRead):
+            _ = caught.value.response.text
+        with pytest.raises(httpx.HTTPStatusError) as caught:
+            async with calls.stream("GET", "/"):
+                raise AssertionError
+        assert caught.value.response.text == "gone"
+
+
+@pytest.mark.real_time
 async def test_an_error_that_is_raised_does_not_hide_behind_its_broken_body() -> None:
     async with http_server() as server, client(server, retry=None, raise_for_status=True) as calls:
         server.script("/", reply(503, {"Content-Encoding": "gzip"}, b"not gzip"))
@@ -567,6 +730,44 @@ async def test_cookies_that_a_failed_attempt_brought_are_sent_by_the_next() -> N
         assert cookies[3] == {"own=1"}
         assert cookies[4] == {"own=1", "session=3"}
         assert cookies[6] == {""}
+
+
+@pytest.mark.real_time
+@pytest.mark.parametrize("failure", [reply(503), truncated()], ids=["503", "truncated"])
+async def test_cookies_of_redirects_on_the_way_to_a_failure_are_sent_by_the_next(failure: Step) -> None:
+    async with http_server() as server, client(server, follow_redirects=True) as calls:
+        server.script("/", reply(307, {"Location": "/b", "Set-Cookie": "hop=1"}, b""))
+        server.script("/b", failure)
+        await calls.get("/")
+        assert [(each.path, each.headers.get("cookie")) for each in server.received] == [
+            ("/", None),
+            ("/b", "hop=1"),
+            ("/", "hop=1"),
+        ]
+
+
+@pytest.mark.real_time
+async def test_cookies_of_a_response_whose_body_broke_off_are_sent_by_the_next() -> None:
+    async with http_server() as server, client(server) as calls:
+        server.script("/", reply(200, {"Set-Cookie": "a=1"}, b"half", announced=9, then_close=True))
+        await calls.get("/")
+        assert [each.headers.get("cookie") for each in server.received] == [None, "a=1"]
+
+
+@pytest.mark.real_time
+async def test_a_cookie_of_the_callers_is_kept_where_one_of_its_name_is_set_for_another_place() -> None:
+    own = {"Cookie": "session=mine; b=2"}
+    async with http_server() as server, http_server() as other:
+        elsewhere = redirect(other.url.replace("127.0.0.1", "localhost"))
+        for told in ("session=x", "session=; Max-Age=0"):
+            async with client(server, follow_redirects=True) as calls:
+                server.script("/", elsewhere)
+                other.script("/", reply(503, {"Set-Cookie": told}))
+                await calls.get("/", headers=own)
+        async with client(server) as calls:
+            server.script("/", reply(503, {"Set-Cookie": "session=x; Path=/elsewhere"}))
+            await calls.get("/", headers=own)
+        assert [each.headers["cookie"] for each in server.received] == ["session=mine; b=2"] * 6
 
 
 @pytest.mark.real_time

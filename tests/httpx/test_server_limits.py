@@ -160,6 +160,7 @@ async def test_max_wait_0_does_not_line_up_either() -> None:
     assert (len(refused), refused[0].retry_after) == (2, None)
 
 
+@pytest.mark.usefixtures("punctual")
 async def test_h4_3_4_the_call_itself_waits_by_its_retry_and_then_no_longer() -> None:
     api = Api([httpx.Response(429, headers=TOO_MANY)])
     async with client(api, retry=retry(attempts=2, wait=0)) as calls:
@@ -189,6 +190,7 @@ async def test_h4_3_8_without_the_option_only_the_call_itself_waits() -> None:
     assert api.times == [0, 1]
 
 
+@pytest.mark.usefixtures("punctual")
 async def test_h4_4_retry_after_goes_before_the_reset() -> None:
     headers = {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "25", "Retry-After": "3"}
     api = Api([httpx.Response(429, headers=headers)])
@@ -198,6 +200,7 @@ async def test_h4_4_retry_after_goes_before_the_reset() -> None:
 
 
 @pytest.mark.parametrize("has_limits", [False, True])
+@pytest.mark.usefixtures("punctual")
 async def test_h4_4_the_reset_of_what_is_used_up_counts_as_retry_after(has_limits: bool) -> None:
     limits = ServerLimits() if has_limits else None
     told = {"RateLimit": '"burst";r=0;t=4, "day";r=9;t=20'}
@@ -385,6 +388,20 @@ async def test_where_a_redirect_leads_is_another_server() -> None:
         await calls.get("/")
         with pytest.raises(RateLimitExceededError):
             await calls.get("https://other/")
+
+
+async def test_b16_more_busy_keys_than_are_kept_do_not_forget_a_block(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("resilience_httpx._server_limits.MOST_KEYS", 2)
+    api = Api(lambda _: httpx.Response(429, headers={"Retry-After": "60"}))
+    async with client(api, server_limits=ServerLimits(max_wait=1)) as calls:
+        for key in "abc":
+            await calls.get("/", headers={"X-API-Key": key})
+        for key in "abc":
+            with pytest.raises(RateLimitExceededError):
+                await calls.get("/", headers={"X-API-Key": key})
+    assert len(api.times) == 3
 
 
 def test_b16_many_quotas_and_routes_do_not_pile_up() -> None:
