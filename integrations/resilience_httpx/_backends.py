@@ -17,6 +17,7 @@ from typing import Any, Literal, TypeAlias
 
 from resilience_httpx._connections import keeping
 from resilience_httpx._failures import AIOHTTP_CAUSE
+from resilience_httpx._packages import classes, httpx
 
 Backend: TypeAlias = Literal["httpx", "aiohttp"]
 
@@ -24,6 +25,7 @@ _BACKENDS = ("httpx", "aiohttp")
 _AIOHTTP = {"httpx": "httpx_aiohttp", "httpx2": "httpx_aiohttp.httpx2"}
 
 _AUTO_HEADERS = frozenset({"Accept", "Accept-Encoding", "Content-Type", "User-Agent"})
+_IN_MEMORY = classes(httpx.ByteStream)
 _LONGEST_HEADER = 100 * 1024  # what httpcore takes for all headers together
 
 
@@ -101,6 +103,8 @@ class _Plain:
 
     async def handle_async_request(self, request: Any) -> Any:
         transport: Any = super()
+        if isinstance(request.stream, _IN_MEMORY):
+            request.read()  # else the request of a redirect, even a GET, would get an empty body in chunks
         try:
             return await transport.handle_async_request(request)
         except self._package.TransportError as error:
@@ -130,9 +134,18 @@ class _Plain:
             retold = self._package.PoolTimeout("no connection became free in time")
         else:
             reason = getattr(cause.__cause__, "strerror", None)
-            retold = type(error)(f"{kind.__name__}: {reason}" if reason else kind.__name__)
+            retold = self._kind_of(error, cause)(f"{kind.__name__}: {reason}" if reason else kind.__name__)
         setattr(retold, AIOHTTP_CAUSE, kind)
         return retold
+
+    def _kind_of(self, error: Any, cause: Any) -> Any:
+        """Return the class that httpx has for a failure: httpx-aiohttp calls most a timeout."""
+        if isinstance(cause, self._aiohttp.ClientConnectorError):
+            is_of_proxy = isinstance(error, self._package.ProxyError)
+            return type(error) if is_of_proxy else self._package.ConnectError
+        if isinstance(cause, self._aiohttp.ServerDisconnectedError):
+            return self._package.RemoteProtocolError
+        return self._package.ReadError if isinstance(cause, self._aiohttp.ClientOSError) else type(error)
 
     def _is_full(self) -> bool:
         connector = self.client.connector

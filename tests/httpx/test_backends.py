@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from resilience_httpx import APIKeyAuth, ResilientClient
-from tests.support.http_server import garbage, hang_up, http_server, never, reply, reset
+from tests.support.http_server import garbage, hang_up, http_server, never, redirect, reply, reset
 
 pytestmark = pytest.mark.real_time
 
@@ -144,7 +144,7 @@ async def test_h6_2_errors_of_aiohttp_do_not_show_the_url(raises: bool) -> None:
         with full_backlog() as url, pytest.raises(httpx.ConnectTimeout) as slow:
             await calls.get(url, timeout=0.05, auth=APIKeyAuth(key, query="api_key", origins=[url]))
         server.otherwise = reset()
-        with pytest.raises(httpx.ConnectTimeout) as broken:  # so httpx-aiohttp calls it
+        with pytest.raises(httpx.ReadError) as broken:
             await calls.get("/")
     for caught in (full, slow, broken):
         assert key not in "".join(traceback.format_exception(caught.value))
@@ -154,6 +154,37 @@ async def test_h6_2_errors_of_aiohttp_do_not_show_the_url(raises: bool) -> None:
             "ConnectionTimeoutError",
             "ClientOSError",
         ]
+
+
+async def test_aiohttps_failures_have_the_classes_that_httpx_has_for_them() -> None:
+    raised: dict[str, list[type[Exception]]] = {}
+    for backend in "httpx", "aiohttp":
+        async with http_server() as server, ResilientClient(retry=None, backend=backend) as calls:
+            for answer in reset(), hang_up:
+                server.otherwise = answer
+                with pytest.raises(httpx.TransportError) as caught:
+                    await calls.post(server.url)
+                raised.setdefault(backend, []).append(type(caught.value))
+            with socket.socket() as deaf:  # bound, but it does not listen
+                deaf.bind(("127.0.0.1", 0))
+                with pytest.raises(httpx.TransportError) as caught:
+                    await calls.get(f"http://127.0.0.1:{deaf.getsockname()[1]}")
+            raised[backend].append(type(caught.value))
+    assert raised["aiohttp"] == raised["httpx"]
+    assert raised["httpx"] == [httpx.ReadError, httpx.RemoteProtocolError, httpx.ConnectError]
+
+
+@pytest.mark.parametrize(("method", "status"), [("GET", 302), ("DELETE", 307)])
+async def test_the_request_of_a_redirect_has_a_body_only_if_the_first_had_one(
+    method: str, status: int
+) -> None:
+    async with http_server() as server:
+        server.script("/from", redirect("/to", status))
+        async with ResilientClient(server.url, backend="aiohttp", follow_redirects=True) as calls:
+            assert (await calls.request(method, "/from")).status_code == 200
+        assert [each.path for each in server.received] == ["/from", "/to"]
+        for request in server.received:
+            assert not {"transfer-encoding", "content-type"} & request.headers.keys()
 
 
 @contextmanager
