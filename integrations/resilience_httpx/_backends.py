@@ -140,12 +140,12 @@ class _Plain:
 
     def _kind_of(self, error: Any, cause: Any) -> Any:
         """Return the class that httpx has for a failure: httpx-aiohttp calls most a timeout."""
+        kind: Any = error.__class__
         if isinstance(cause, self._aiohttp.ClientConnectorError):
-            is_of_proxy = isinstance(error, self._package.ProxyError)
-            return type(error) if is_of_proxy else self._package.ConnectError
+            return kind if kind is self._package.ProxyError else self._package.ConnectError
         if isinstance(cause, self._aiohttp.ServerDisconnectedError):
             return self._package.RemoteProtocolError
-        return self._package.ReadError if isinstance(cause, self._aiohttp.ClientOSError) else type(error)
+        return self._package.ReadError if isinstance(cause, self._aiohttp.ClientOSError) else kind
 
     def _is_full(self) -> bool:
         connector = self.client.connector
