@@ -31,7 +31,7 @@ from resilience._log import setup_logging
 from resilience._map_errors import MapErrors, map_errors
 from resilience._metrics import TrackMetrics, track_metrics
 from resilience._metrics_registry import MetricsRegistry, metrics
-from resilience._policy import Policy, inactive, policies, set_active
+from resilience._policy import Policy, policies
 from resilience._priority_queue import Priority
 from resilience._rate_limit import RateLimit, rate_limited
 from resilience._rate_limit_door import LimitOfKey
@@ -40,6 +40,7 @@ from resilience._retry_budget import RetryBudget
 from resilience._sliding_window import SlidingWindow
 from resilience._snapshot import snapshot
 from resilience._stack import Stack, stack
+from resilience._switch import inactive, set_active
 from resilience._timeout import Timeout, timeout
 from resilience._token_bucket import LeakyBucket, TokenBucket
 

@@ -26,7 +26,8 @@ from resilience._callables import as_async, is_decoratable, qualified_name
 from resilience._errors import ThrottledError, rejection
 from resilience._interpreter import HAS_GIL
 from resilience._keys import KeyTable
-from resilience._policy import Policy, switch
+from resilience._policy import Policy
+from resilience._switch import switch
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -13,7 +13,8 @@ from resilience._breaker_circuits import Circuits
 from resilience._breaker_phases import SUCCESS, CircuitState, Permit
 from resilience._breaker_state import Circuit
 from resilience._errors import CircuitBreakerOpenError, rejection
-from resilience._policy import Policy, switch
+from resilience._policy import Policy
+from resilience._switch import switch
 
 _Taken: TypeAlias = tuple[Circuit, Permit, float] | None
 """What a block took: a permit of a circuit, and when; ``None`` if the breaker was off."""

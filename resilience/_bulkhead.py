@@ -27,8 +27,9 @@ from resilience._bulkhead_entrance import EVERY, Entrance, Waiter
 from resilience._bulkhead_slots import Permit
 from resilience._callables import as_async, qualified_name
 from resilience._errors import BulkheadFullError, rejection
-from resilience._policy import Policy, switch
+from resilience._policy import Policy
 from resilience._priority_queue import Priority
+from resilience._switch import switch
 
 P = ParamSpec("P")
 R = TypeVar("R")

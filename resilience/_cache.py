@@ -36,7 +36,8 @@ from resilience._cache_shared import CacheStore
 from resilience._cache_store import Entry
 from resilience._callables import is_decoratable
 from resilience._interpreter import HAS_GIL
-from resilience._policy import Policy, guarded_function, switch
+from resilience._policy import Policy, guarded_function
+from resilience._switch import switch
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -35,7 +35,8 @@ from resilience._breaker_handle import Handle
 from resilience._breaker_phases import Permit
 from resilience._callables import as_async, is_decoratable, qualified_name
 from resilience._errors import CircuitBreakerOpenError, rejection
-from resilience._policy import Policy, switch
+from resilience._policy import Policy
+from resilience._switch import switch
 
 P = ParamSpec("P")
 R = TypeVar("R")

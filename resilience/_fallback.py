@@ -18,8 +18,9 @@ from typing import Any, Generic, NamedTuple, ParamSpec, TypeVar, cast, overload
 
 from resilience import _arguments, _events
 from resilience._callables import is_decoratable, is_descriptor
-from resilience._policy import Policy, show, switch
+from resilience._policy import Policy, show
 from resilience._signatures import check_takes_call_of, takes_nothing
+from resilience._switch import switch
 
 P = ParamSpec("P")
 R = TypeVar("R")

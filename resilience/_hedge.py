@@ -21,8 +21,9 @@ from resilience import _arguments, _clock
 from resilience._callables import is_descriptor
 from resilience._hedge_call import HedgedCall
 from resilience._latency import LatencyWindow, Percentile
-from resilience._policy import Policy, switch
+from resilience._policy import Policy
 from resilience._retry_budget import RetryBudget
+from resilience._switch import switch
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -15,8 +15,9 @@ from typing import Any, NamedTuple, ParamSpec, TypeAlias, TypeVar, cast, overloa
 
 from resilience import _arguments
 from resilience._callables import is_decoratable
-from resilience._policy import Policy, switch
+from resilience._policy import Policy
 from resilience._signatures import check_takes
+from resilience._switch import switch
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -19,7 +19,8 @@ from resilience._errors import RejectedError
 from resilience._instruments import Counter, Histogram
 from resilience._interpreter import HAS_GIL
 from resilience._metrics_registry import MetricsRegistry, label_set, metrics
-from resilience._policy import Policy, switch
+from resilience._policy import Policy
+from resilience._switch import switch
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -11,7 +11,7 @@ from resilience._callables import as_async
 from resilience._keys import KeyTable
 from resilience._limiters import KeyedLimiter, Limiter
 from resilience._line import Exclusive, Waiter
-from resilience._policy import switch
+from resilience._switch import switch
 
 if TYPE_CHECKING:
     from resilience._rate_limit import RateLimit

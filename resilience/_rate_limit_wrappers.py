@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar, cast
 
 from resilience import _clock
 from resilience._keys import KeyTable
-from resilience._policy import switch
 from resilience._sliding_window import SlidingWindow
+from resilience._switch import switch
 from resilience._token_bucket import ONE, TokenBucket
 
 if TYPE_CHECKING:

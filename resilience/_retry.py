@@ -21,7 +21,7 @@ from typing import Any, ParamSpec, TypedDict, TypeVar, Unpack, overload
 from resilience import _arguments, _clock
 from resilience._callables import is_decoratable
 from resilience._deadline import TimeLimit
-from resilience._policy import Policy, switch
+from resilience._policy import Policy
 from resilience._retry_block import Attempts
 from resilience._retry_budget import RetryBudget
 from resilience._retry_call import Call
@@ -40,6 +40,7 @@ from resilience._retry_config import (
     refuse_tenacity,
 )
 from resilience._retry_rules import NO_TARGET, Rules, Target
+from resilience._switch import switch
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 from resilience import _arguments
 from resilience._callables import look_like, qualified_name
-from resilience._policy import Policy, decorate, switch
+from resilience._policy import Policy, decorate
+from resilience._switch import switch
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -16,7 +16,8 @@ from resilience import _arguments, _clock, _events
 from resilience._callables import is_decoratable
 from resilience._deadline import TimeLimit
 from resilience._errors import CallTimeoutError
-from resilience._policy import Policy, switch
+from resilience._policy import Policy
+from resilience._switch import switch
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -411,7 +411,7 @@ async def test_t68_the_switch_is_process_wide() -> None:
 
 
 def test_t68_policies_are_active_from_the_start() -> None:
-    from resilience._policy import switch
+    from resilience._switch import switch
 
     fresh = type(switch)()
     assert fresh.active is True
@@ -422,7 +422,7 @@ def test_t68_policies_are_active_from_the_start() -> None:
 
 
 async def test_t68_inactive_blocks_nest_and_overlap_and_reach_other_threads() -> None:
-    from resilience._policy import switch
+    from resilience._switch import switch
 
     seen: list[bool] = []
     first, second = inactive(), inactive()

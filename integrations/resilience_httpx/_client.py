@@ -15,8 +15,8 @@ from resilience_httpx._idempotency import KeyOption
 from resilience_httpx._middleware import Middleware
 from resilience_httpx._mixin import Auth, ResilientMixin
 from resilience_httpx._packages import httpx
+from resilience_httpx._policy_options import DEFAULT, DefaultPolicy
 from resilience_httpx._response_cache import ResponseCache
-from resilience_httpx._sender import DEFAULT, DefaultPolicy
 from resilience_httpx._server_limits import ServerLimits
 
 Pairs: TypeAlias = httpx.Headers | Mapping[str, str] | Mapping[bytes, bytes] | Sequence[tuple[str, str]]

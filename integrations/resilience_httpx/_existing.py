@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
 from resilience_httpx._mixin import ResilientMixin
 from resilience_httpx._packages import PACKAGES, classes, httpx
-from resilience_httpx._sender import PolicyOptions, check_options
+from resilience_httpx._policy_options import PolicyOptions, check_options
 
 if TYPE_CHECKING:
     import httpx

@@ -20,9 +20,10 @@ from resilience_httpx._cookies import sparing
 from resilience_httpx._packages import USE_CLIENT_DEFAULT, httpx, is_default
 from resilience_httpx._pagination import Paginating
 from resilience_httpx._plain_urls import plain_url
+from resilience_httpx._policy_options import PolicyOptions
 from resilience_httpx._redirects import drop_free_cookies, drop_secrets, refuse_downgrade
 from resilience_httpx._response_cache import ResponseCache
-from resilience_httpx._sender import PolicyOptions, Sender
+from resilience_httpx._sender import Sender
 from resilience_httpx._sending import IN_MEMORY, check_body, note_body
 
 if TYPE_CHECKING:

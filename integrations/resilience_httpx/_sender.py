@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, TypeAlias, TypedDict
+from typing import Any, TypeAlias
 
 from resilience import (
     Bulkhead,
@@ -34,6 +34,7 @@ from resilience_httpx._middleware import Middleware, check_middleware, through
 from resilience_httpx._origins import origin_of
 from resilience_httpx._packages import httpx
 from resilience_httpx._pipeline import Pipeline, Policies, build
+from resilience_httpx._policy_options import DEFAULT, DefaultPolicy
 from resilience_httpx._redaction import watch_log
 from resilience_httpx._requests import CLIENT, cookies_set_by, fresh_copy, mark_attempt, renew_cookies
 from resilience_httpx._response_cache import ResponseCache
@@ -62,49 +63,6 @@ _ARGUMENT_OF = {
     "bulkhead": "bulkhead",
     "timeout": "attempt_timeout",
 }
-
-
-class DefaultPolicy:
-    """Stands for a policy that was not given, where ``None`` means that there shall be none."""
-
-    def __repr__(self) -> str:
-        return "DEFAULT"
-
-
-DEFAULT = DefaultPolicy()
-
-
-class PolicyOptions(TypedDict, total=False):
-    """The arguments that `ResilientClient`, `ResilientTransport` and `resilient` have in common."""
-
-    retry: Retry | DefaultPolicy | None
-    rate_limit: RateLimit | None
-    circuit_breaker: CircuitBreaker | DefaultPolicy | None
-    bulkhead: Bulkhead | None
-    cache: ResponseCache | None
-    server_limits: ServerLimits | DefaultPolicy | None
-    attempt_timeout: _arguments.Seconds | None
-    total_timeout: _arguments.Seconds | None
-    endpoints: Mapping[str, Sequence[Policy]] | None
-    raise_for_status: bool
-    error_map: Mapping[ErrorKey, type[StatusError]] | None
-    middleware: Sequence[Middleware] | None
-    attempt_middleware: Sequence[Middleware] | None
-    idempotency_key: KeyOption
-    attempt_header: str | None
-    name: str | None
-
-
-def check_options(use: str, options: Mapping[str, Any]) -> None:
-    """Raise a clear error for arguments that are none of the policies.
-
-    Raises:
-        TypeError: If there is one.
-    """
-    for name in options:
-        if name not in PolicyOptions.__annotations__:
-            allowed = ", ".join(PolicyOptions.__annotations__)
-            raise TypeError(f"{name} is no argument of {use}; those are {allowed}")
 
 
 class Sender:

@@ -24,7 +24,7 @@ from typing import Any, TypeAlias, cast, get_args
 from resilience import RateLimitExceededError, _arguments, _clock, _deadline, _events, _live
 from resilience._by_identity import ByIdentity
 from resilience._keys import KeyTable
-from resilience._policy import switch
+from resilience._switch import switch
 from resilience_httpx._added import headers_added_to
 from resilience_httpx._auth import OriginAuth
 from resilience_httpx._call import current

@@ -13,7 +13,8 @@ from typing import Any, Unpack
 from resilience_httpx._added import drop_strange_headers
 from resilience_httpx._connections import keep
 from resilience_httpx._packages import AsyncBaseTransport, httpx, package_of
-from resilience_httpx._sender import PolicyOptions, Sender, check_options
+from resilience_httpx._policy_options import PolicyOptions, check_options
+from resilience_httpx._sender import Sender
 from resilience_httpx._sending import check_body, note_body
 
 

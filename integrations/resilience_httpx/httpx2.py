@@ -25,7 +25,7 @@ from resilience_httpx._backends import Backend
 from resilience_httpx._batch import Batch
 from resilience_httpx._mixin import ResilientMixin
 from resilience_httpx._pagination import Pagination
-from resilience_httpx._sender import PolicyOptions
+from resilience_httpx._policy_options import PolicyOptions
 
 __all__ = ["ResilientClient"]
 

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NamedTuple, ParamSpec, TypeAlias, TypeVar, cast
 
 from resilience import _arguments, _events
-from resilience._policy import switch
+from resilience._switch import switch
 from resilience.testing._chaos import Chaos
 
 P = ParamSpec("P")

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import NamedTuple, ParamSpec, TypeAlias, TypeVar, cast
 
 from resilience import _arguments, _clock, _events
-from resilience._policy import switch
+from resilience._switch import switch
 from resilience.testing._chaos import Chaos
 
 P = ParamSpec("P")
