@@ -17,7 +17,7 @@ from typing import Any, Literal, TypeAlias
 
 from resilience_httpx._connections import keeping
 from resilience_httpx._failures import AIOHTTP_CAUSE
-from resilience_httpx._packages import classes, httpx
+from resilience_httpx._requests import IN_MEMORY
 
 Backend: TypeAlias = Literal["httpx", "aiohttp"]
 
@@ -25,7 +25,6 @@ _BACKENDS = ("httpx", "aiohttp")
 _AIOHTTP = {"httpx": "httpx_aiohttp", "httpx2": "httpx_aiohttp.httpx2"}
 
 _AUTO_HEADERS = frozenset({"Accept", "Accept-Encoding", "Content-Type", "User-Agent"})
-_IN_MEMORY = classes(httpx.ByteStream)
 _LONGEST_HEADER = 100 * 1024  # what httpcore takes for all headers together
 
 
@@ -103,7 +102,7 @@ class _Plain:
 
     async def handle_async_request(self, request: Any) -> Any:
         transport: Any = super()
-        if isinstance(request.stream, _IN_MEMORY):
+        if isinstance(request.stream, IN_MEMORY):
             request.read()  # else the request of a redirect, even a GET, would get an empty body in chunks
         try:
             return await transport.handle_async_request(request)

@@ -22,9 +22,10 @@ from resilience_httpx._pagination import Paginating
 from resilience_httpx._plain_urls import plain_url
 from resilience_httpx._policy_options import PolicyOptions
 from resilience_httpx._redirects import drop_free_cookies, drop_secrets, refuse_downgrade
+from resilience_httpx._requests import IN_MEMORY
 from resilience_httpx._response_cache import ResponseCache
 from resilience_httpx._sender import Sender
-from resilience_httpx._sending import IN_MEMORY, check_body, note_body
+from resilience_httpx._sending import check_body, note_body
 
 if TYPE_CHECKING:
     from httpx._client import UseClientDefault

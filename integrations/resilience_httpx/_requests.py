@@ -8,7 +8,8 @@ from typing import Any
 from resilience_httpx._added import add_header
 from resilience_httpx._packages import classes, httpx
 
-_IN_MEMORY = classes(httpx.ByteStream)
+IN_MEMORY = classes(httpx.ByteStream)
+"""The bodies that are all there, so that they can be sent any number of times."""
 
 
 ATTEMPT = "resilience.attempt"
@@ -40,7 +41,7 @@ class Original:
             stream=self._stream,
             extensions=self._extensions.copy(),
         )
-        if isinstance(self._stream, _IN_MEMORY):
+        if isinstance(self._stream, IN_MEMORY):
             copy.read()  # so that hooks and transports find the body as they are used to
         return copy
 

@@ -13,10 +13,7 @@ from typing import Any
 from resilience_httpx._failures import is_wire_fault, never_sent, request_of
 from resilience_httpx._idempotency import KEY
 from resilience_httpx._packages import classes, httpx, package_of
-from resilience_httpx._requests import ATTEMPT
-
-IN_MEMORY = classes(httpx.ByteStream)
-"""The bodies that are all there, so that they can be sent any number of times."""
+from resilience_httpx._requests import ATTEMPT, IN_MEMORY
 
 _SENT = "_resilience_sent"  # of a stream
 _STATUS_ERRORS = classes(httpx.HTTPStatusError)
