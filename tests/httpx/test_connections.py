@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from resilience_httpx import ResilientClient, resilient
+from tests.support.cancellation import cancel_at_random, turns
 from tests.support.http_server import Step, drip, hang_up, http_server, reply
 
 pytestmark = pytest.mark.real_time
@@ -30,11 +31,6 @@ def assert_nothing_is_lost(calls: Any) -> None:
     assert all(connection.is_idle() for connection in pool._connections), pool
 
 
-async def turns(count: int) -> None:
-    for _ in range(count):
-        await asyncio.sleep(0)
-
-
 def slow_reply(chance: random.Random) -> Step:
     """Answer after some turns of the loop, in two pieces; sometimes close the connection after it."""
 
@@ -51,32 +47,9 @@ def slow_reply(chance: random.Random) -> Step:
     return step
 
 
-async def cancel_at_random(calls: Any, chance: random.Random, count: int) -> dict[str, int]:
-    """Send requests, 40 at a time, most of which are cancelled some turns later; return how they ended."""
-    ends = {"ok": 0, "cancelled": 0}
-    gate = asyncio.Semaphore(40)
-
-    async def call() -> None:
-        async with calls.stream("GET", "/") as response:
-            assert await response.aread() == b"ok"
-
-    async def one() -> None:
-        task = asyncio.create_task(call())
-        if chance.random() < 0.8:
-            await turns(chance.randrange(60))
-            for _ in range(chance.choice((1, 1, 2))):
-                task.cancel()
-                await asyncio.sleep(0)
-        await asyncio.wait([task])
-        gate.release()
-        ends["cancelled" if task.cancelled() else "ok"] += 1
-        assert task.cancelled() or task.exception() is None
-
-    async with asyncio.TaskGroup() as group:
-        for _ in range(count):
-            await gate.acquire()
-            group.create_task(one())
-    return ends
+async def read_ok(calls: Any) -> None:
+    async with calls.stream("GET", "/") as response:
+        assert await response.aread() == b"ok"
 
 
 @pytest.mark.parametrize("backend", ["httpx", "aiohttp"])
@@ -86,7 +59,7 @@ async def test_t3_requests_cancelled_at_random_leave_the_pool_whole(backend: Any
     options: dict[str, Any] = {"limits": limits(10), "timeout": None, "backend": backend, **BARE}
     async with http_server() as server, ResilientClient(server.url, **options) as calls:
         server.otherwise = slow_reply(chance)
-        ends = await cancel_at_random(calls, chance, count)
+        ends = await cancel_at_random(lambda: read_ok(calls), chance, count)
         assert min(ends.values()) > count / 10, ends
         if backend == "httpx":
             await turns(10)

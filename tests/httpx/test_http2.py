@@ -13,6 +13,7 @@ from resilience_httpx import ResilientClient
 
 pytest.importorskip("h2", reason="HTTP/2 needs the package h2")
 
+from tests.support.cancellation import cancel_at_random, turns
 from tests.support.http2_server import HTTP2Server, http2_server
 
 pytestmark = pytest.mark.real_time
@@ -27,33 +28,8 @@ OPTIONS: dict[str, Any] = {
 }
 
 
-async def turns(count: int) -> None:
-    for _ in range(count):
-        await asyncio.sleep(0)
-
-
-async def cancel_at_random(calls: Any, chance: random.Random, count: int) -> dict[str, int]:
-    """Send requests, 40 at a time, most of which are cancelled some turns later; return how they ended."""
-    ends = {"ok": 0, "cancelled": 0}
-    gate = asyncio.Semaphore(40)
-
-    async def one() -> None:
-        task = asyncio.create_task(calls.get("/"))
-        if chance.random() < 0.8:
-            await turns(chance.randrange(60))
-            for _ in range(chance.choice((1, 1, 2))):
-                task.cancel()
-                await asyncio.sleep(0)
-        await asyncio.wait([task])
-        gate.release()
-        ends["cancelled" if task.cancelled() else "ok"] += 1
-        assert task.cancelled() or task.result().text == "ok"
-
-    async with asyncio.TaskGroup() as group:
-        for _ in range(count):
-            await gate.acquire()
-            group.create_task(one())
-    return ends
+async def get_ok(calls: Any) -> None:
+    assert (await calls.get("/")).text == "ok"
 
 
 async def test_requests_share_a_connection() -> None:
@@ -71,7 +47,7 @@ async def test_t3_requests_cancelled_at_random_leave_the_connection_whole(stream
         http2_server(streams=streams) as server,
         ResilientClient(server.url, limits=limits, **OPTIONS) as calls,
     ):
-        ends = await cancel_at_random(calls, random.Random(1), count)
+        ends = await cancel_at_random(lambda: get_ok(calls), random.Random(1), count)
         assert min(ends.values()) > count / 10, ends
         answers = await asyncio.gather(*(calls.get("/") for _ in range(3 * streams)))
         assert {answer.text for answer in answers} == {"ok"}
