@@ -11,23 +11,17 @@ Nothing is known as long as no server has told anything, and then it costs one c
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import math
 import threading
 import time
-import uuid
 from collections.abc import Callable, Hashable
-from contextlib import suppress
 from typing import Any, TypeAlias, cast, get_args
 
 from resilience import RateLimitExceededError, _arguments, _clock, _deadline, _events, _live
-from resilience._by_identity import ByIdentity
 from resilience._keys import KeyTable
 from resilience._switch import switch
-from resilience_httpx._added import headers_added_to
-from resilience_httpx._auth import OriginAuth
-from resilience_httpx._call import current
+from resilience_httpx._limit_keys import credentials_of, route_of
 from resilience_httpx._origins import origin_of
 from resilience_httpx._packages import httpx
 from resilience_httpx._quota_windows import Quotas, Window
@@ -41,17 +35,6 @@ Passage: TypeAlias = list[tuple[Window, int]]
 MOST_KEYS = 1_000
 
 _THROTTLING = frozenset({403, 429, 503})
-
-# Not all that sounds like a secret: signatures and idempotency keys are others each time.
-_CREDENTIALS = (
-    "authorization",
-    "api-key",
-    "apikey",
-    "x-api-key",
-    "x-auth-token",
-    "x-access-token",
-    "private-token",
-)
 
 
 class ServerLimits:
@@ -124,7 +107,7 @@ class ServerLimits:
         """
         if not switch.active:
             return None
-        key, route = self._key_of(request), _route(request)
+        key, route = self._key_of(request), route_of(request)
         started = _clock.monotonic()
         waiter = Waiter()
         try:
@@ -167,7 +150,7 @@ class ServerLimits:
         with self._lock:
             known = self._table.find(self._key_of(request))
             now = _clock.monotonic()
-            return known is not None and any(window.wait(now) for window in known.of(_route(request)))
+            return known is not None and any(window.wait(now) for window in known.of(route_of(request)))
 
     def has_something_to_say(self, response: httpx.Response) -> bool:
         """Whether `hear` may learn something; cheap, as it is asked of every response."""
@@ -195,7 +178,9 @@ class ServerLimits:
                 now = _clock.monotonic()
                 known = self._table.at(key, now)
                 heard = next(self._numbers)
-                for window, longer in known.learn(_route(request), told, pause, number, heard, now).items():
+                for window, longer in known.learn(
+                    route_of(request), told, pause, number, heard, now
+                ).items():
                     (wake_all if longer else wake_first)(window)
         return pause
 
@@ -273,44 +258,10 @@ class ServerLimits:
 
     def _key_of(self, request: httpx.Request, url: httpx.URL | None = None) -> Hashable:
         origin = origin_of(request.url if url is None else url)
-        return origin, _credentials(request) if self._key is None else self._key(request)
+        return origin, credentials_of(request) if self._key is None else self._key(request)
 
 
 def _left(now: float) -> float:
     """Return the seconds until the deadline of the running call."""
     left = _deadline.remaining(now)
     return math.inf if left is None else left
-
-
-def _route(request: httpx.Request) -> str:
-    """Return what requests that have the same quotas have in common: their method and where they go."""
-    call = current.get(None)
-    below = request.url.path.removeprefix("" if call is None else call.base_path)
-    return f"{request.method} {below.strip('/').partition('/')[0]}"
-
-
-_identities: ByIdentity[str] = ByIdentity(lambda _: uuid.uuid4().hex)
-
-
-def _credentials(request: httpx.Request) -> str:
-    """Return what tells the credentials of a request from others, without telling them."""
-    call = current.get(None)
-    auth = None if call is None else call.auth
-    added = () if auth is None else _headers_added_by(auth, request)
-    names = [name for name in _CREDENTIALS if name in request.headers and name not in added]
-    shown = [f"{name}:{request.headers[name]}" for name in names]
-    shown.append(request.url.userinfo.decode("ascii"))
-    if isinstance(auth, tuple):
-        shown.append(repr(cast("tuple[object, ...]", auth)))
-    elif auth is not None:
-        with suppress(TypeError):  # nothing tells such an object from others
-            shown.append(_identities.of(auth))
-    if shown == [""]:
-        return ""
-    return hashlib.sha256("\n".join(shown).encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def _headers_added_by(auth: object, request: httpx.Request) -> list[str]:
-    """Return the headers that an earlier call with the same request has left in it."""
-    ours = [*headers_added_to(request)]
-    return ours if isinstance(auth, OriginAuth) else [*ours, "authorization"]
